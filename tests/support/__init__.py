@@ -1,0 +1,1 @@
+"""What tests share: input strategies, independent oracles, the one tolerance."""

@@ -1,0 +1,54 @@
+"""Hypothesis strategies for the matrices that break sparse code."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+FLOATS = (np.float16, np.float32, np.float64)
+
+
+def values(dtype: type) -> st.SearchStrategy[float]:
+    """Finite values whose products stay finite in `dtype`, many of them equal, some -0.0."""
+    ties = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 2.0])
+    width = {np.float16: 16, np.float32: 32, np.float64: 64}[dtype]
+    return ties | st.floats(-8, 8, width=width, allow_subnormal=False)
+
+
+@st.composite
+def layouts(draw, array: np.ndarray) -> np.ndarray:
+    """The same array C-contiguous, Fortran-ordered, or strided within a larger one."""
+    kind = draw(st.sampled_from(["C", "F", "strided"]))
+    if kind == "strided":
+        room = np.zeros(tuple(2 * n for n in array.shape), array.dtype)
+        view = room[tuple(slice(None, 2 * n, 2) for n in array.shape)]
+        view[...] = array
+        return view
+    return np.array(array, order=kind)
+
+
+@st.composite
+def dense_matrices(
+    draw, *, dtypes: tuple[type, ...] = FLOATS, max_side: int = 9, elements=None
+) -> np.ndarray:
+    """Matrices of every float dtype: 0 rows or columns, empty rows, all zero, all kept, ties."""
+    dtype = draw(st.sampled_from(dtypes))
+    shape = draw(st.tuples(st.integers(0, max_side), st.integers(0, max_side)))
+    matrix = draw(hnp.arrays(dtype, shape, elements=elements or values(dtype)))
+    kept = draw(st.sampled_from(["some", "all", "none"]) | st.just("some"))
+    if kept == "none":
+        matrix = np.zeros_like(matrix)
+    elif kept == "some":
+        matrix = np.where(draw(hnp.arrays(np.bool_, shape)), matrix, dtype(0))
+    return draw(layouts(matrix))
+
+
+@st.composite
+def products(draw, *, dtypes: tuple[type, ...] = FLOATS) -> tuple[np.ndarray, np.ndarray]:
+    """A matrix and what it can be multiplied with: a vector or a matrix of the same dtype."""
+    a = draw(dense_matrices(dtypes=dtypes))
+    batch = draw(st.none() | st.integers(0, 5))
+    shape = (a.shape[1],) if batch is None else (a.shape[1], batch)
+    x = draw(hnp.arrays(a.dtype, shape, elements=values(a.dtype.type)))
+    return a, draw(layouts(x))

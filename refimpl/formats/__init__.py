@@ -1,0 +1,12 @@
+"""How is a sparse matrix stored?
+
+Each format keeps the values that are not zero, and enough indices to say where they belong.
+A format validates its arrays once, when it is built, and freezes them: a kernel may then trust
+every index it reads.
+"""
+
+from refimpl.formats.base import SparseMatrix
+from refimpl.formats.coo import COO
+from refimpl.formats.csr import CSR
+
+__all__ = ["COO", "CSR", "SparseMatrix"]

@@ -1,0 +1,356 @@
+"""What every sparse format has, and what construction guarantees."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+
+from refimpl.arrays import (
+    FLOAT_DTYPES,
+    INDEX_DTYPES,
+    bad_argument,
+    check_array,
+    check_count,
+    frozen_copy,
+    xp_of,
+)
+
+
+class Stored(NamedTuple):
+    """One array that a format stores: its field, its number of axes, its allowed dtypes."""
+
+    name: str
+    ndim: int
+    dtypes: Sequence[type]
+
+
+class SparseMatrix(ABC):
+    """A matrix that stores some of its entries; every other entry is +0.0.
+
+    A format is a final frozen dataclass: its arrays, then `shape`. Construction copies the
+    arrays into memory that nobody can write to, and refuses them unless they describe exactly
+    one matrix. Unpickling, `copy.copy`, `copy.deepcopy` and `dataclasses.replace` construct
+    anew, so no way around that check is left.
+
+    Attributes
+    ----------
+    data : ndarray of float16, float32 or float64
+        The stored values.
+    shape : tuple of int
+        ``(rows, columns)``, ``(n_out, n_in)`` for a layer's weight.
+
+    Notes
+    -----
+    A stored value may be zero: where a zero is stored is the format's business, and a weight
+    that training drove to zero stays in place.
+    """
+
+    arrays: ClassVar[tuple[Stored, ...]]  # what a format stores, in the order of its fields
+    data: np.ndarray
+    shape: tuple[int, int]
+
+    __array_ufunc__ = None  # ndarray @ matrix is a TypeError, not a product of objects
+
+    def __post_init__(self) -> None:
+        where = type(self).__name__
+        object.__setattr__(self, "shape", _checked_shape(where, self.shape))
+        self._check_arrays(where)
+        for stored in self.arrays:
+            native = _native(getattr(self, stored.name))
+            object.__setattr__(self, stored.name, frozen_copy(native))
+        self.check()
+
+    @classmethod
+    @abstractmethod
+    def from_dense(cls, dense: np.ndarray) -> Self:
+        """Store the entries of a dense matrix that are not zero.
+
+        Parameters
+        ----------
+        dense : ndarray of float16, float32 or float64, shape (m, n)
+            Any memory layout.
+
+        Returns
+        -------
+        SparseMatrix
+            Of the dtype of `dense`; a copy. Index arrays are int32 where that is wide enough.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `dense` is no matrix of floats.
+
+        Notes
+        -----
+        Exact: NaN and infinities are stored, bit for bit. Only -0.0 is not: it equals zero, is
+        not stored, and comes back as +0.0.
+        """
+
+    @abstractmethod
+    def to_dense(self) -> np.ndarray:
+        """Write the stored values into a matrix of zeros.
+
+        Returns
+        -------
+        ndarray, shape (m, n)
+            C-contiguous, of the matrix's dtype, each stored value bit for bit.
+        """
+
+    @abstractmethod
+    def matmul(self, x: np.ndarray) -> np.ndarray:
+        """Multiply the matrix by a dense vector or matrix, the clear way.
+
+        Parameters
+        ----------
+        x : ndarray of float16, float32 or float64, shape (n,) or (n, batch)
+            Any memory layout.
+
+        Returns
+        -------
+        ndarray, shape (m,) or (m, batch)
+            New, of dtype ``np.result_type(data, x)``. Sums are kept in float32 at least and
+            rounded to that dtype once, at the end.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `x` is no array of floats or its first axis is not n long.
+
+        Notes
+        -----
+        An entry that is not stored is skipped, so an infinity or NaN of `x` that meets only
+        such entries does not reach the result; in a dense product 0 times infinity is NaN.
+        Cost: 2 nnz flops for each column of `x`.
+        """
+
+    def check(self) -> None:
+        """Run the validation of construction again.
+
+        Raises
+        ------
+        TypeError, ValueError
+            In one sentence, if the arrays no longer describe one matrix. Only code that goes
+            behind Python's back can bring that about.
+        """
+        where = type(self).__name__
+        _checked_shape(where, self.shape)
+        self._check_arrays(where)
+        self._check_structure(where)
+
+    @abstractmethod
+    def _check_structure(self, where: str) -> None:
+        """Refuse arrays that have the right types but describe no matrix."""
+
+    def _check_arrays(self, where: str) -> None:
+        for name, ndim, dtypes in self.arrays:
+            array = getattr(self, name)
+            check_numpy(where, name, array)
+            check_array(where, name, array, ndim=ndim, dtypes=dtypes)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype of the stored values."""
+        return self.data.dtype
+
+    @property
+    def nnz(self) -> int:
+        """How many values are stored, stored zeros included."""
+        return self.data.size
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the stored arrays take, indices and pointers included."""
+        return sum(getattr(self, stored.name).nbytes for stored in self.arrays)
+
+    @property
+    def density(self) -> float:
+        """Which fraction of the entries is stored; 0.0 for a matrix without entries."""
+        n_rows, n_columns = self.shape
+        return self.nnz / max(n_rows * n_columns, 1)
+
+    def __matmul__(self, x: np.ndarray) -> np.ndarray:
+        return self.matmul(x)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(shape={self.shape}, nnz={self.nnz}, "
+            f"dtype={self.dtype.name}, nbytes={self.nbytes})"
+        )
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
+        return type(self), tuple(getattr(self, field.name) for field in fields(self))
+
+    def _operands(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.dtype]:
+        """Give `data`, `x` and a y of zeros in the dtype to sum in, and the result's dtype."""
+        check_operand(f"{type(self).__name__}.matmul", self, x)
+        result = np.result_type(self.data, x)
+        wide = np.result_type(result, np.float32)
+        y = np.zeros((self.shape[0], *x.shape[1:]), wide)
+        return self.data.astype(wide, copy=False), x.astype(wide, copy=False), y, result
+
+
+def check_operand(where: str, a: SparseMatrix, x: Any) -> None:
+    """Refuse an `x` that ``a @ x`` is not defined for.
+
+    Parameters
+    ----------
+    where : str
+        Named in the error.
+    a : SparseMatrix
+        The left operand, of shape (m, n).
+    x : ndarray of float16, float32 or float64, shape (n,) or (n, batch)
+        The right operand.
+
+    Raises
+    ------
+    TypeError, ValueError
+        In one sentence.
+    """
+    check_array(where, "x", x, ndim=(1, 2), dtypes=FLOAT_DTYPES)
+    if x.shape[0] != a.shape[1]:
+        requirement = f"have {a.shape[1]} rows, one for each column of the matrix"
+        advice = "activations of shape (batch, n_in) go in transposed"
+        raise bad_argument(where, "x", requirement, f"shape {x.shape}", advice)
+
+
+def check_dense(where: str, dense: Any) -> None:
+    """Refuse what is no NumPy matrix of floats.
+
+    Parameters
+    ----------
+    where : str
+        Named in the error.
+    dense : ndarray of float16, float32 or float64, shape (m, n)
+        The matrix to store.
+
+    Raises
+    ------
+    TypeError, ValueError
+        In one sentence.
+    """
+    check_numpy(where, "dense", dense)
+    check_array(where, "dense", dense, ndim=2, dtypes=FLOAT_DTYPES)
+
+
+def check_numpy(where: str, argument: str, array: Any) -> None:
+    """Refuse an array that lives on a GPU.
+
+    Parameters
+    ----------
+    where, argument : str
+        Named in the error.
+    array : ndarray
+        Anything; only a CuPy array is refused.
+
+    Raises
+    ------
+    TypeError
+        In one sentence.
+    """
+    if xp_of(array) is not np:
+        advice = "move it with cupy.asnumpy"
+        raise bad_argument(
+            where, argument, "be a NumPy array", "a CuPy array", advice, kind=TypeError
+        )
+
+
+def check_index_width(where: str, shape: Sequence[int], nnz: int, **indices: np.ndarray) -> None:
+    """Refuse index arrays of two dtypes, or of one too narrow to count rows, columns or entries.
+
+    Parameters
+    ----------
+    where : str
+        Named in the error.
+    shape : sequence of int
+        Rows and columns.
+    nnz : int
+        Stored entries.
+    **indices : ndarray of int32 or int64
+        The index arrays, by name.
+
+    Raises
+    ------
+    TypeError, ValueError
+        In one sentence.
+    """
+    (first, index), *others = indices.items()
+    for name, other in others:
+        if other.dtype != index.dtype:
+            advice = f"convert it with .astype(np.{index.dtype.name})"
+            requirement = f"have the dtype of {first}, {index.dtype.name}"
+            raise bad_argument(where, name, requirement, other.dtype.name, advice, kind=TypeError)
+    largest, limit = max(*shape, nnz), int(np.iinfo(index.dtype).max)
+    if largest > limit:
+        requirement = f"count up to {largest}"
+        advice = "use int64, and no more than 2**63 - 1 rows, columns or entries"
+        raise bad_argument(
+            where, first, requirement, f"{index.dtype.name}, at most {limit}", advice
+        )
+
+
+def check_indices(where: str, argument: str, indices: np.ndarray, n: int) -> None:
+    """Refuse indices outside ``[0, n)``; a negative one is not counted from the end.
+
+    Parameters
+    ----------
+    where, argument : str
+        Named in the error.
+    indices : ndarray of int32 or int64
+        Row or column numbers.
+    n : int
+        Number of rows or columns.
+
+    Raises
+    ------
+    ValueError
+        In one sentence that names the first index out of range and its position.
+    """
+    outside = (indices < 0) | (indices >= n)
+    if outside.any():
+        position = int(outside.argmax())
+        actual = f"{indices[position]} at position {position}"
+        advice = "count rows and columns from 0"
+        raise bad_argument(where, argument, f"be in [0, {n})", actual, advice)
+
+
+def index_dtype(shape: Sequence[int], nnz: int) -> type[np.signedinteger]:
+    """Choose int32 for indices where rows, columns and entries are fewer than 2**31, else int64.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Rows and columns.
+    nnz : int
+        Stored entries.
+
+    Returns
+    -------
+    type
+        ``np.int32`` or ``np.int64``.
+
+    Examples
+    --------
+    >>> index_dtype((300, 784), 23_520).__name__
+    'int32'
+    """
+    narrow, wide = INDEX_DTYPES
+    return narrow if max(*shape, nnz) <= np.iinfo(narrow).max else wide
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """The same numbers in this machine's byte order, which kernels need."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _checked_shape(where: str, shape: Any) -> tuple[int, int]:
+    """Give the shape as two Python integers."""
+    if not isinstance(shape, tuple) or len(shape) != 2:
+        advice = "give (rows, columns)"
+        raise bad_argument(where, "shape", "be a tuple of two", repr(shape), advice, kind=TypeError)
+    for size in shape:
+        check_count(where, "shape", size, 0)
+    return int(shape[0]), int(shape[1])

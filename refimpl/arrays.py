@@ -133,9 +133,7 @@ def check_array(
     if dtypes is not None and array.dtype.type not in dtypes:
         names = " or ".join(np.dtype(dtype).name for dtype in dtypes)
         advice = f"convert it with .astype(np.{np.dtype(dtypes[-1]).name})"
-        raise bad_argument(
-            where, argument, f"be {names}", array.dtype.name, advice, kind=TypeError
-        )
+        raise bad_argument(where, argument, f"be {names}", array.dtype.name, advice, kind=TypeError)
     ranks = (ndim,) if isinstance(ndim, int) else ndim
     if ranks is not None and array.ndim not in ranks:
         axes = " or ".join(str(rank) for rank in ranks)
@@ -222,13 +220,40 @@ def check_fraction(where: str, argument: str, fraction: Any, *, one_allowed: boo
     """
     if isinstance(fraction, bool) or not isinstance(fraction, int | float | np.number):
         advice = "give a fraction such as 0.9"
-        raise bad_argument(
-            where, argument, "be a number", repr(fraction), advice, kind=TypeError
-        )
+        raise bad_argument(where, argument, "be a number", repr(fraction), advice, kind=TypeError)
     if not (0 <= fraction < 1 or (one_allowed and fraction == 1)):
         interval = "[0, 1]" if one_allowed else "[0, 1)"
         advice = "90 % is written 0.9"
         raise bad_argument(where, argument, f"be in {interval}", fraction, advice)
+
+
+def check_positive(where: str, argument: str, number: Any, *, zero_allowed: bool = False) -> None:
+    """Refuse what is no finite number above 0, or at least 0 if `zero_allowed`.
+
+    Parameters
+    ----------
+    where, argument : str
+        Named in the error.
+    number : float
+        Such as a learning rate.
+    zero_allowed : bool
+        Whether 0 is in range, where it means something.
+
+    Raises
+    ------
+    TypeError
+        If `number` is no real number.
+    ValueError
+        If it is out of range, infinite or NaN.
+    """
+    if isinstance(number, bool) or not isinstance(number, int | float | np.integer | np.floating):
+        advice = "give a number such as 0.1"
+        raise bad_argument(where, argument, "be a number", repr(number), advice, kind=TypeError)
+    if not (0 < number < np.inf or (zero_allowed and number == 0)):
+        bound = "at least 0" if zero_allowed else "above 0"
+        raise bad_argument(
+            where, argument, f"be finite and {bound}", number, f"give a finite number {bound}"
+        )
 
 
 def check_rng(where: str, rng: Any) -> None:

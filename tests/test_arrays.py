@@ -139,6 +139,33 @@ def test_check_fraction_refuses_what_is_no_number(fraction):
         arrays.check_fraction("f", "sparsity", fraction)
 
 
+@pytest.mark.parametrize("number", [1, 0.1, np.float32(1e-3), np.int64(2), 5e-324])
+def test_check_positive_passes_positive_numbers(number):
+    assert arrays.check_positive("f", "lr", number) is None
+
+
+def test_check_positive_passes_zero_where_zero_means_something():
+    assert arrays.check_positive("f", "weight_decay", 0.0, zero_allowed=True) is None
+
+
+@pytest.mark.parametrize("number", [0, -0.1, float("nan"), float("inf"), -float("inf")])
+def test_check_positive_refuses_what_is_out_of_range(number):
+    with pytest.raises(ValueError, match=r"f: lr must be finite and above 0, got .+; give a"):
+        arrays.check_positive("f", "lr", number)
+
+
+@pytest.mark.parametrize("number", [-0.1, float("nan"), float("inf")])
+def test_check_positive_refuses_negatives_where_zero_is_allowed(number):
+    with pytest.raises(ValueError, match="f: lr must be finite and at least 0, got"):
+        arrays.check_positive("f", "lr", number, zero_allowed=True)
+
+
+@pytest.mark.parametrize("number", ["0.5", None, True, [0.5], 1j, np.complex128(1)])
+def test_check_positive_refuses_what_is_no_real_number(number):
+    with pytest.raises(TypeError, match="f: lr must be a number"):
+        arrays.check_positive("f", "lr", number)
+
+
 def test_check_rng_passes_a_generator():
     assert arrays.check_rng("f", np.random.default_rng(0)) is None
 

@@ -1,0 +1,76 @@
+# One .venv, one editable install: what is tested, what the book runs and the
+# tree are the same files. `make` alone lists the targets.
+PYTHON ?= python3
+VENV   ?= .venv
+PORT   ?= 8000
+BIN    := $(VENV)/bin
+STRICT := -W -n --keep-going
+
+# Each set of extras is installed once, and again when pyproject.toml changes.
+READY      = $(VENV)/.installed-$(1)
+READY_BOOK = $(call READY,book+scale)
+READY_TEST = $(call READY,test+book+scale)
+READY_LINT = $(call READY,lint)
+READY_ALL  = $(call READY,test+book+scale+browser)
+
+.DEFAULT_GOAL := help
+.PHONY: help book draft serve notebooks test test-nojit test-floors lint check-book bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+plus  := +
+comma := ,
+$(VENV)/.installed-%: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(subst $(plus),$(comma),$*)]'
+	@touch $@
+
+book: $(READY_BOOK) ## run every chapter and build the book; any warning fails
+	rm -rf _build
+	$(BIN)/python book/_ext/run_chapters.py
+	$(BIN)/jupyter-book build . $(STRICT)
+	@echo "Open _build/html/index.html in a browser, or run make serve."
+
+draft: $(READY_BOOK) ## build the book for writing: changed chapters only, warnings allowed
+	$(BIN)/jupyter-book build .
+
+_build/html/index.html:
+	$(MAKE) book
+
+serve: _build/html/index.html ## look at the book on http://127.0.0.1:8000 (PORT=8000)
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+notebooks: $(READY_BOOK) ## write all chapters as .ipynb to _build/notebooks
+	$(BIN)/python book/_ext/notebooks.py _build/notebooks
+
+test: $(READY_TEST) ## run the whole test suite, doctests included
+	$(BIN)/python -m pytest
+
+test-nojit: $(READY_TEST) ## run the suite with kernels as plain Python, and read its coverage
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -m 'not book and not browser' \
+	  --cov=refimpl --cov-report=term-missing:skip-covered
+
+test-floors: ## run the suite on Python 3.11 with the oldest versions that pyproject.toml allows
+	rm -rf .venv-floors
+	python3.11 -m venv .venv-floors
+	.venv-floors/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv-floors/bin/uv pip install --quiet --python .venv-floors/bin/python \
+	  --resolution lowest-direct --editable '.[test,book,scale]'
+	.venv-floors/bin/python -m pytest -m 'not book and not browser'
+
+lint: $(READY_LINT) ## check style and spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+
+check-book: $(READY_ALL) ## check the built book: links, ids, and every page in headless Chromium
+	REFIMPL_REQUIRE_BOOK=1 $(BIN)/python -m pytest tests/book -m 'book or browser'
+
+bench: $(READY_BOOK) ## measure the kernels on this machine
+	$(BIN)/python -m refimpl run kernel_first_look
+
+clean: ## remove what was built; .venv stays
+	rm -rf _build build *.egg-info .numba_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .coverage htmlcov

@@ -1,0 +1,16 @@
+"""Runs before pytest imports `refimpl`, for its doctests or its tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from book._ext.caches import digest
+
+ROOT = Path(__file__).resolve().parent
+
+# Numba looks at the file that holds a kernel, not at the files that the kernel calls.
+# A folder named after all of refimpl never yields machine code of an older source.
+os.environ.setdefault(
+    "NUMBA_CACHE_DIR", str(ROOT / ".numba_cache" / digest(ROOT / "refimpl")[:16])
+)

@@ -289,14 +289,13 @@ def frozen_copy(array: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray
-        C-contiguous, equal bit for bit, read-only. It is a *view* of a read-only array,
-        because NumPy lets the owner of memory, but not a view, become writeable again.
+        C-contiguous, equal bit for bit, read-only for good: its memory belongs to a `bytes`
+        object. A read-only array that owns its memory, or a view of one, can be made
+        writeable again, by itself or through its ``.base``.
 
     Examples
     --------
     >>> frozen_copy(np.ones(2)).flags.writeable
     False
     """
-    copy = np.array(array, order="C", copy=True)
-    copy.flags.writeable = False
-    return copy.view()
+    return np.ndarray(array.shape, array.dtype, array.tobytes())

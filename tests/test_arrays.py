@@ -189,3 +189,7 @@ def test_frozen_copy_shares_no_memory():
 def test_frozen_copy_cannot_be_made_writeable_again():
     with pytest.raises(ValueError, match="WRITEABLE"):
         arrays.frozen_copy(np.zeros(3)).flags.writeable = True
+
+
+def test_frozen_copy_cannot_be_written_through_its_base():
+    assert isinstance(arrays.frozen_copy(np.zeros(3)).base, bytes)

@@ -1,0 +1,30 @@
+"""How do we know: what does a product cost, and how long does it really take?"""
+
+from __future__ import annotations
+
+from refimpl.measure.counting import (
+    arithmetic_intensity,
+    csr_weight_bytes,
+    dense_weight_bytes,
+    matmul_bytes,
+    matmul_flops,
+    roofline_bound,
+)
+from refimpl.measure.machine import machine_stamp, pinned_threads
+from refimpl.measure.timing import Measurement, Speedup, compare, measure, speedup
+
+__all__ = [
+    "Measurement",
+    "Speedup",
+    "arithmetic_intensity",
+    "compare",
+    "csr_weight_bytes",
+    "dense_weight_bytes",
+    "machine_stamp",
+    "matmul_bytes",
+    "matmul_flops",
+    "measure",
+    "pinned_threads",
+    "roofline_bound",
+    "speedup",
+]

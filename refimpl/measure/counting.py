@@ -1,0 +1,237 @@
+"""What does a matrix product cost: operations, bytes, and the time they need at least?
+
+Everything here is arithmetic on sizes. Nothing is measured, so the numbers hold on any machine.
+"""
+
+from __future__ import annotations
+
+import math
+
+from refimpl.arrays import bad_argument, check_count
+
+
+def matmul_flops(n_out: int, n_in: int, batch: int, nnz: int | None = None) -> int:
+    """Count the operations of ``W @ X``: one multiplication and one addition per weight and input.
+
+    Parameters
+    ----------
+    n_out, n_in : int
+        Shape of the weight ``W``.
+    batch : int
+        Columns of ``X``.
+    nnz : int, optional
+        Stored weights of a sparse ``W``, at most ``n_out * n_in``; all of them if left out.
+
+    Returns
+    -------
+    int
+        Floating-point operations.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no count, or `nnz` exceeds the number of weights.
+
+    Notes
+    -----
+    ``2 * nnz * batch``. The first addition of each output starts from 0 and could be saved;
+    by custom it is counted.
+
+    Examples
+    --------
+    >>> matmul_flops(3, 3, 3), matmul_flops(3, 3, 3, nnz=5)
+    (54, 30)
+    """
+    _check_sizes("matmul_flops", n_out=n_out, n_in=n_in, batch=batch)
+    n_weights = int(n_out) * int(n_in)
+    nnz = n_weights if nnz is None else nnz
+    check_count("matmul_flops", "nnz", nnz, 0, n_weights)
+    return 2 * int(nnz) * int(batch)
+
+
+def dense_weight_bytes(n_out: int, n_in: int, itemsize: int = 4) -> int:
+    """Count the bytes of a dense weight.
+
+    Parameters
+    ----------
+    n_out, n_in : int
+        Shape of the weight.
+    itemsize : int
+        Bytes of one number; 4 for float32.
+
+    Returns
+    -------
+    int
+        Bytes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no count.
+
+    Examples
+    --------
+    >>> dense_weight_bytes(3, 3)
+    36
+    """
+    _check_sizes("dense_weight_bytes", n_out=n_out, n_in=n_in, itemsize=itemsize)
+    return int(n_out) * int(n_in) * int(itemsize)
+
+
+def csr_weight_bytes(n_out: int, nnz: int, itemsize: int = 4, index_itemsize: int = 4) -> int:
+    """Count the bytes of a weight stored as CSR: values, column indices and row pointers.
+
+    Parameters
+    ----------
+    n_out : int
+        Rows of the weight.
+    nnz : int
+        Stored weights.
+    itemsize, index_itemsize : int
+        Bytes of one value and of one index; 4 for float32 and int32.
+
+    Returns
+    -------
+    int
+        Bytes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no count.
+
+    Notes
+    -----
+    ``nnz * (itemsize + index_itemsize) + (n_out + 1) * index_itemsize``. The number of columns
+    plays no part.
+
+    Examples
+    --------
+    Five of nine weights take more room than all nine do dense:
+
+    >>> csr_weight_bytes(3, 5), dense_weight_bytes(3, 3)
+    (56, 36)
+    """
+    sizes = {"n_out": n_out, "nnz": nnz, "itemsize": itemsize, "index_itemsize": index_itemsize}
+    _check_sizes("csr_weight_bytes", **sizes)
+    stored = int(nnz) * (int(itemsize) + int(index_itemsize))
+    return stored + (int(n_out) + 1) * int(index_itemsize)
+
+
+def matmul_bytes(n_out: int, n_in: int, batch: int, *, weight_bytes: int, itemsize: int = 4) -> int:
+    """Count the bytes that ``W @ X`` has to move at least: W and X in, the product out.
+
+    Parameters
+    ----------
+    n_out, n_in : int
+        Shape of the weight ``W``.
+    batch : int
+        Columns of ``X``.
+    weight_bytes : int
+        Bytes of ``W`` as it is stored, from `dense_weight_bytes`, `csr_weight_bytes` or the
+        ``nbytes`` of a format.
+    itemsize : int
+        Bytes of one number of ``X`` and of the product; 4 for float32.
+
+    Returns
+    -------
+    int
+        Bytes, each array counted once: a cache large enough moves no more.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no count.
+
+    Examples
+    --------
+    >>> matmul_bytes(3, 3, 3, weight_bytes=dense_weight_bytes(3, 3))
+    108
+    """
+    sizes = {"n_out": n_out, "n_in": n_in, "batch": batch}
+    _check_sizes("matmul_bytes", **sizes, weight_bytes=weight_bytes, itemsize=itemsize)
+    return int(weight_bytes) + (int(n_in) + int(n_out)) * int(batch) * int(itemsize)
+
+
+def arithmetic_intensity(flops: float, bytes_moved: float) -> float:
+    """Say how many operations a computation does for every byte it moves.
+
+    Parameters
+    ----------
+    flops : float
+        Operations, at least 0.
+    bytes_moved : float
+        Bytes, above 0.
+
+    Returns
+    -------
+    float
+        Operations per byte.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, NaN or infinite.
+
+    Examples
+    --------
+    >>> arithmetic_intensity(matmul_flops(3, 3, 3), 108)
+    0.5
+    """
+    _check_finite("arithmetic_intensity", "flops", flops, zero_allowed=True)
+    _check_finite("arithmetic_intensity", "bytes_moved", bytes_moved)
+    return flops / bytes_moved
+
+
+def roofline_bound(intensity: float, *, peak_flops: float, bandwidth: float) -> float:
+    """Bound the operations a second: by the arithmetic units, or by the memory that feeds them.
+
+    Parameters
+    ----------
+    intensity : float
+        Operations per byte, from `arithmetic_intensity`, at least 0.
+    peak_flops : float
+        Most operations a second that the machine can do, above 0.
+    bandwidth : float
+        Most bytes a second that its memory delivers, above 0.
+
+    Returns
+    -------
+    float
+        Operations a second.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, NaN or infinite.
+
+    Notes
+    -----
+    ``min(peak_flops, intensity * bandwidth)``. The two meet at the ridge,
+    ``intensity = peak_flops / bandwidth``; below it the memory decides.
+
+    References
+    ----------
+    Williams, Waterman and Patterson (2009), "Roofline: an insightful visual performance model
+    for multicore architectures", the formula under "The Roofline Model".
+
+    Examples
+    --------
+    >>> roofline_bound(0.5, peak_flops=100e9, bandwidth=10e9)
+    5000000000.0
+    """
+    _check_finite("roofline_bound", "intensity", intensity, zero_allowed=True)
+    _check_finite("roofline_bound", "peak_flops", peak_flops)
+    _check_finite("roofline_bound", "bandwidth", bandwidth)
+    return min(peak_flops, intensity * bandwidth)
+
+
+def _check_sizes(where: str, **sizes: int) -> None:
+    for argument, size in sizes.items():
+        check_count(where, argument, size, 0)
+
+
+def _check_finite(where: str, argument: str, value: float, *, zero_allowed: bool = False) -> None:
+    if not (0 < value < math.inf or (zero_allowed and value == 0)):
+        requirement = "be finite and " + ("at least 0" if zero_allowed else "above 0")
+        raise bad_argument(where, argument, requirement, value, "check the units")

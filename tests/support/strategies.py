@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 FLOATS = (np.float16, np.float32, np.float64)
+UINT_OF = {np.float16: np.uint16, np.float32: np.uint32, np.float64: np.uint64}
 
 
 def values(dtype: type) -> st.SearchStrategy[float]:
@@ -45,10 +46,26 @@ def dense_matrices(
 
 
 @st.composite
+def bit_patterns(draw, *, max_side: int = 6) -> np.ndarray:
+    """Matrices of any bits at all: NaN with every payload, infinities, subnormals, -0.0."""
+    dtype = draw(st.sampled_from(FLOATS))
+    shape = draw(st.tuples(st.integers(0, max_side), st.integers(0, max_side)))
+    special = np.array([0.0, -0.0, np.nan, np.inf, -np.inf], dtype).view(UINT_OF[dtype])
+    elements = st.sampled_from(special.tolist()) | hnp.from_dtype(np.dtype(UINT_OF[dtype]))
+    bits = draw(hnp.arrays(UINT_OF[dtype], shape, elements=elements))
+    return draw(layouts(bits.view(dtype)))
+
+
+@st.composite
+def operands(draw, a: np.ndarray) -> np.ndarray:
+    """What `a` can be multiplied with: a vector or a matrix, of the dtype of `a`."""
+    batch = draw(st.none() | st.integers(0, 5))
+    shape = (a.shape[1],) if batch is None else (a.shape[1], batch)
+    return draw(layouts(draw(hnp.arrays(a.dtype, shape, elements=values(a.dtype.type)))))
+
+
+@st.composite
 def products(draw, *, dtypes: tuple[type, ...] = FLOATS) -> tuple[np.ndarray, np.ndarray]:
     """A matrix and what it can be multiplied with: a vector or a matrix of the same dtype."""
     a = draw(dense_matrices(dtypes=dtypes))
-    batch = draw(st.none() | st.integers(0, 5))
-    shape = (a.shape[1],) if batch is None else (a.shape[1], batch)
-    x = draw(hnp.arrays(a.dtype, shape, elements=values(a.dtype.type)))
-    return a, draw(layouts(x))
+    return a, draw(operands(a))

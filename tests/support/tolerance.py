@@ -1,4 +1,7 @@
-"""The one tolerance for products: c * k * eps * (|A| @ |x|)."""
+"""The one tolerance for products: c * k * eps * (|A| @ |x|), and one rounding of the result.
+
+Sums are kept in float32 at least, so `eps` is float32's where the result is float16.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,11 @@ SAFETY = 4  # c: room for the order of summation and for fused multiply-add
 
 def product_bound(a: np.ndarray, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Largest honest rounding error of ``a @ x`` when it is returned as `dtype`."""
-    finfo = np.finfo(dtype)
-    k = a.shape[-1] + 1
-    magnitude = np.abs(a.astype(np.float64)) @ np.abs(x.astype(np.float64))
-    return SAFETY * k * (float(finfo.eps) * magnitude + float(finfo.smallest_subnormal))
+    a, x = a.astype(np.float64), x.astype(np.float64)
+    summed, returned = np.finfo(np.result_type(dtype, np.float32)), np.finfo(dtype)
+    terms = float(summed.eps) * (np.abs(a) @ np.abs(x)) + float(summed.smallest_subnormal)
+    rounding = float(returned.eps) * np.abs(a @ x) + float(returned.smallest_subnormal)
+    return SAFETY * (a.shape[-1] + 1) * terms + rounding
 
 
 def assert_product_close(actual: np.ndarray, a: np.ndarray, x: np.ndarray) -> None:

@@ -1,0 +1,7 @@
+"""How fast does a sparse matrix multiply?"""
+
+from __future__ import annotations
+
+from refimpl.kernels.dispatch import KERNELS, Kernel, matmul
+
+__all__ = ["KERNELS", "Kernel", "matmul"]

@@ -1,0 +1,179 @@
+"""Which kernel multiplies which format: one literal table, read from the top."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from refimpl.arrays import bad_argument, check_array, xp_of
+from refimpl.formats import CSR, SparseMatrix
+from refimpl.formats.base import check_operand
+from refimpl.kernels import numba_csr
+
+_WHERE = "kernels.matmul"
+
+
+class Kernel(NamedTuple):
+    """One row of the table: a function, and the products it can compute.
+
+    Attributes
+    ----------
+    name : str
+        The function's name.
+    format : type of SparseMatrix
+        Format of the left factor.
+    module : str
+        ``"numpy"`` or ``"cupy"``, where `x` lives.
+    x_ndim : int
+        Axes of `x`: 1 for a vector (SpMV), 2 for a matrix (SpMM).
+    function : callable
+        Takes the format's arrays, `x` and `out`, and returns nothing.
+    """
+
+    name: str
+    format: type[SparseMatrix]
+    module: str
+    x_ndim: int
+    function: Callable[..., None]
+
+    def run(self, a: SparseMatrix, x: np.ndarray, out: np.ndarray) -> None:
+        """Overwrite `out` with ``a @ x``, computed in the dtype of `out`.
+
+        Parameters
+        ----------
+        a : SparseMatrix
+            Of this kernel's format.
+        x : ndarray of float, shape (n_columns,) or (n_columns, batch)
+            Of this kernel's number of axes; copied where its memory layout asks for it.
+        out : ndarray of float32 or float64, shape (n_rows,) or (n_rows, batch)
+            C-contiguous and apart from `x`.
+        """
+        arrays = (getattr(a, stored.name) for stored in a.arrays)
+        inputs = (_readable(array, out.dtype) for array in (*arrays, x))
+        self.function(*inputs, np.asarray(out))
+
+
+# The first row that fits a product computes it. The rows below it are tested and timed too.
+KERNELS: tuple[Kernel, ...] = (
+    Kernel("csr_matvec", CSR, "numpy", 1, numba_csr.csr_matvec),
+    Kernel("csr_matmul_four_values", CSR, "numpy", 2, numba_csr.csr_matmul_four_values),
+    Kernel("csr_matmul", CSR, "numpy", 2, numba_csr.csr_matmul),
+)
+
+
+@np.errstate(over="ignore", invalid="ignore")  # IEEE 754 inf and NaN, jitted or not
+def matmul(a: SparseMatrix, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Multiply a sparse matrix with a vector or a dense matrix, by the fastest kernel there is.
+
+    Parameters
+    ----------
+    a : SparseMatrix
+        Shape (n_rows, n_columns). A format without a kernel uses its own clear ``matmul``.
+    x : ndarray of float16, float32 or float64, shape (n_columns,) or (n_columns, batch)
+        A C-contiguous array is read in place, any other is copied first.
+    out : ndarray, optional
+        Shape (n_rows,) or (n_rows, batch), of dtype ``np.result_type(a.dtype, x.dtype)``.
+        Overwritten. It may overlap `x`, and need not be contiguous: then the product is
+        computed apart and copied.
+
+    Returns
+    -------
+    ndarray
+        The product; `out` itself if given, else a new C-contiguous array.
+
+    Raises
+    ------
+    TypeError
+        If an operand is of the wrong kind or dtype.
+    ValueError
+        If shapes do not fit, or `out` is read-only.
+
+    Notes
+    -----
+    Only stored entries are multiplied: a pruned weight times NaN or infinity adds nothing,
+    where a dense product adds NaN. Factors of different dtypes meet in
+    ``np.result_type``; float16 is computed in float32 and rounded once.
+
+    The first call for a combination of dtypes compiles the kernel, which takes seconds.
+    ``numba.set_num_threads`` says how many threads share the rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refimpl.formats import CSR
+    >>> w = CSR.from_dense(np.array([[0.0, 2.0, 0.0, 1.0], [0.0, 0.0, 3.0, 0.0]]))
+    >>> matmul(w, np.array([1.0, 2.0, 3.0, 4.0]))
+    array([8., 9.])
+    """
+    _check_factors(a, x)
+    dtype = np.result_type(a.dtype, x.dtype).newbyteorder("=")
+    shape = (a.shape[0], *x.shape[1:])
+    if out is not None:
+        _check_out(out, shape, dtype)
+    result = _product(a, x, _workspace(out, x, shape, dtype))
+    if out is None:
+        return result.astype(dtype, copy=False)
+    if result is not out:
+        np.copyto(out, result, casting="same_kind")
+    return out
+
+
+def _kernel_for(a: SparseMatrix, x: np.ndarray) -> Kernel | None:
+    wanted = (type(a), xp_of(x).__name__, x.ndim)
+    return next((row for row in KERNELS if row[1:4] == wanted), None)
+
+
+def _product(a: SparseMatrix, x: np.ndarray, workspace: np.ndarray) -> np.ndarray:
+    """Write the product into `workspace`, or into new memory where only a clear version is."""
+    kernel = _kernel_for(a, x)
+    if kernel is None:
+        return a.matmul(x)
+    kernel.run(a, x, workspace)
+    return workspace
+
+
+def _workspace(
+    out: np.ndarray | None, x: np.ndarray, shape: tuple[int, ...], dtype: np.dtype
+) -> np.ndarray:
+    """Memory that a kernel may write to: `out` itself wherever that is sound."""
+    computed = np.promote_types(dtype, np.float32)
+    sound = out is not None and out.dtype == computed and out.flags.carray
+    if sound and not np.may_share_memory(out, x):
+        return out
+    return np.empty(shape, computed)
+
+
+def _readable(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """What a kernel reads: contiguous, aligned, values in the dtype it computes in.
+
+    It is read-only: Numba then refuses a kernel that writes to an input, and compiles once
+    for callers with and without the right to write.
+    """
+    wanted = dtype if array.dtype.kind == "f" else array.dtype
+    view = np.require(array, wanted, ["C", "A", "E"]).view()
+    view.flags.writeable = False
+    return view
+
+
+def _check_factors(a: SparseMatrix, x: np.ndarray) -> None:
+    if not isinstance(a, SparseMatrix):
+        advice = "convert it with CSR.from_dense or CSR.from_scipy"
+        actual = type(a).__name__
+        raise bad_argument(_WHERE, "a", "be a SparseMatrix", actual, advice, kind=TypeError)
+    check_operand(_WHERE, a, x)
+    if xp_of(x) is not np and _kernel_for(a, x) is None:
+        advice = "move it with cupy.asnumpy"
+        requirement = f"be a NumPy array for {type(a).__name__}"
+        raise bad_argument(_WHERE, "x", requirement, "a CuPy array", advice, kind=TypeError)
+
+
+def _check_out(out: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    check_array(_WHERE, "out", out, shape=shape)
+    if out.dtype != dtype:
+        advice = f"make it with np.empty({shape}, np.{dtype})"
+        requirement = f"be {dtype}, the result's dtype"
+        raise bad_argument(_WHERE, "out", requirement, out.dtype, advice, kind=TypeError)
+    if not out.flags.writeable:
+        raise bad_argument(_WHERE, "out", "be writeable", "a read-only array", "pass a copy")

@@ -1,0 +1,111 @@
+"""CSR times a vector (SpMV) and CSR times a dense matrix (SpMM), compiled by Numba.
+
+The definition of the product is `refimpl.formats.CSR.matmul`; these are the same loops with
+the rows shared out among threads. Each adds the products of a row in the order of the
+definition, so the results agree with it bit for bit, on any number of threads.
+
+They trust their arguments: a `CSR` is validated when it is built, and `refimpl.kernels.matmul`
+checks the rest. Each is compiled at its first call for a combination of dtypes, and kept on
+disk for the next process.
+
+No kernel uses ``fastmath``: it lets the compiler assume that there are no NaN and infinities,
+and a network that has diverged must show them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+
+@njit(parallel=True, cache=True)
+def csr_matvec(data, indices, indptr, x, out):
+    """Multiply a CSR matrix with a vector, one dot product a row.
+
+    Parameters
+    ----------
+    data : ndarray of float32 or float64, shape (nnz,)
+        IN. Stored values, row after row.
+    indices : ndarray of int32 or int64, shape (nnz,)
+        IN. Column of each value.
+    indptr : ndarray of int32 or int64, shape (n_rows + 1,)
+        IN. Row ``i`` is stored at ``indptr[i]:indptr[i + 1]``.
+    x : ndarray of float32 or float64, shape (n_columns,)
+        IN.
+    out : ndarray of float32 or float64, shape (n_rows,)
+        OUT. Overwritten; must not overlap `x`.
+
+    Notes
+    -----
+    ``out[i] = sum_k data[k] * x[indices[k]]`` over the row's entries: 2 nnz FLOPs. Each
+    stored value is used once, so the kernel waits for memory.
+
+    Unsigned positions: a signed index may count from the end, so Numba tests each one's sign;
+    an unsigned one cannot, and the test is gone.
+    """
+    for row in prange(out.size):
+        total = out.dtype.type(0)
+        for k in range(np.uintp(indptr[row]), np.uintp(indptr[row + 1])):
+            total += data[k] * x[np.uintp(indices[k])]
+        out[row] = total
+
+
+@njit(parallel=True, cache=True)
+def csr_matmul(data, indices, indptr, x, out):
+    """Multiply a CSR matrix with a dense matrix, one stored value at a time.
+
+    Parameters
+    ----------
+    data, indices, indptr : ndarray
+        IN. As for `csr_matvec`.
+    x : ndarray of float32 or float64, shape (n_columns, batch)
+        IN. C-contiguous.
+    out : ndarray of float32 or float64, shape (n_rows, batch)
+        OUT. C-contiguous, overwritten; must not overlap `x`.
+
+    Notes
+    -----
+    ``out[i, :] = sum_k data[k] * x[indices[k], :]``: 2 nnz batch FLOPs. The compiler turns the
+    loop over the batch into vector instructions, since its entries lie side by side. Each
+    stored value costs a load of a row of `x`, and a load and a store of a row of `out`.
+    """
+    for row in prange(out.shape[0]):
+        y = out[row]
+        y[:] = 0
+        for k in range(indptr[row], indptr[row + 1]):
+            value, source = data[k], x[indices[k]]
+            for j in range(y.size):
+                y[j] += value * source[j]
+
+
+@njit(parallel=True, cache=True)
+def csr_matmul_four_values(data, indices, indptr, x, out):
+    """Multiply a CSR matrix with a dense matrix, four stored values at a time.
+
+    Parameters
+    ----------
+    data, indices, indptr, x, out : ndarray
+        As for `csr_matmul`.
+
+    Notes
+    -----
+    The same sums in the same order as in `csr_matmul`, with as many FLOPs.
+
+    Four values at a time: one load and one store of ``out[i, :]`` serve four multiplications
+    instead of one.
+    """
+    for row in prange(out.shape[0]):
+        y = out[row]
+        y[:] = 0
+        first, last = indptr[row], indptr[row + 1]
+        rest = last - (last - first) % 4
+        for k in range(first, rest, 4):
+            a, b, c, d = data[k], data[k + 1], data[k + 2], data[k + 3]
+            xa, xb = x[indices[k]], x[indices[k + 1]]
+            xc, xd = x[indices[k + 2]], x[indices[k + 3]]
+            for j in range(y.size):
+                y[j] = y[j] + a * xa[j] + b * xb[j] + c * xc[j] + d * xd[j]
+        for k in range(rest, last):  # at most three values are left over
+            value, source = data[k], x[indices[k]]
+            for j in range(y.size):
+                y[j] += value * source[j]

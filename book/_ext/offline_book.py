@@ -71,7 +71,9 @@ def resolve_short_name(app, env, node, contnode):
     if node.get("refdomain") != "py" or not target or "." in target:
         return None
     objects = env.get_domain("py").objects
-    found = {name for name in objects if name.startswith("refimpl.") and name.endswith(f".{target}")}
+    found = {
+        name for name in objects if name.startswith("refimpl.") and name.endswith(f".{target}")
+    }
     if len(found) != 1:
         return None
     entry = objects[found.pop()]

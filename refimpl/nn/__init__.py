@@ -3,21 +3,34 @@
 Every layer states its forward and its backward pass; there is no automatic differentiation.
 """
 
+from refimpl.nn.gradcheck import check_gradients, gradient_errors, loss_gradient_error
 from refimpl.nn.layers import Dropout, Flatten, Layer, Linear, ReLU
 from refimpl.nn.losses import mean_squared_error, softmax_cross_entropy
 from refimpl.nn.models import lenet_300_100, mlp
 from refimpl.nn.network import Network
+from refimpl.nn.optim import SGD, Adam, Optimizer
 from refimpl.nn.parameter import Parameter
+from refimpl.nn.train import Evaluation, History, evaluate, fit
 
 __all__ = [
+    "SGD",
+    "Adam",
     "Dropout",
+    "Evaluation",
     "Flatten",
+    "History",
     "Layer",
     "Linear",
     "Network",
+    "Optimizer",
     "Parameter",
     "ReLU",
+    "check_gradients",
+    "evaluate",
+    "fit",
+    "gradient_errors",
     "lenet_300_100",
+    "loss_gradient_error",
     "mean_squared_error",
     "mlp",
     "softmax_cross_entropy",

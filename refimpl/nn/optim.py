@@ -1,0 +1,303 @@
+"""How does a gradient become the next weight? SGD with momentum, and Adam."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from refimpl.arrays import bad_argument, check_fraction, check_positive, xp_of
+from refimpl.nn.parameter import Parameter
+
+
+class Optimizer(ABC):
+    """Rule that moves parameters, in place, by what it makes of their gradients.
+
+    Every optimiser shares one promise: a pruned weight is exactly +0.0 after each step,
+    and so is whatever the optimiser remembers about it. A weight that comes back later
+    therefore starts without memory.
+
+    Parameters
+    ----------
+    parameters : sequence of Parameter
+        Such as ``network.parameters()``; each one once.
+    lr : float
+        Learning rate, > 0. A plain attribute: schedules may change it between steps.
+    weight_decay : float
+        >= 0; adds ``weight_decay * value`` to each gradient, the derivative of the
+        penalty ``weight_decay / 2 * sum(value**2)``.
+    n_buffers : int
+        Arrays of state for each parameter, allocated here, once, as zeros.
+
+    Attributes
+    ----------
+    parameters : list of Parameter
+        What `step` moves.
+    n_steps : int
+        Steps taken.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `parameters` is empty or holds anything else, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Parameter],
+        *,
+        lr: float,
+        weight_decay: float,
+        n_buffers: int,
+    ) -> None:
+        self.parameters = _distinct_parameters(type(self).__name__, parameters)
+        check_positive(type(self).__name__, "lr", lr)
+        check_positive(type(self).__name__, "weight_decay", weight_decay, zero_allowed=True)
+        self.lr = lr
+        self.weight_decay = float(weight_decay)
+        self.n_steps = 0
+        self._buffers = [
+            tuple(xp_of(p.value).zeros_like(p.value) for _ in range(n_buffers))
+            for p in self.parameters
+        ]
+        self._scratch = _Scratch(self.parameters)
+
+    @property
+    def buffers(self) -> tuple[tuple[np.ndarray, ...], ...]:
+        """What is remembered of each parameter, in their order; the arrays themselves."""
+        return tuple(self._buffers)
+
+    def step(self) -> None:
+        """Move every parameter once, by the gradient of the last backward pass.
+
+        Raises
+        ------
+        ValueError
+            If a parameter has no gradient yet; then none has moved.
+
+        Notes
+        -----
+        Gradients are read, never written. A mask that was set since the last step counts
+        from this step on; NaN or infinity in the gradient of a pruned weight does no harm.
+        """
+        self._check_gradients_exist()
+        self.n_steps += 1
+        for parameter, buffers in zip(self.parameters, self._buffers, strict=True):
+            gradient, scratch = self._scratch.like(parameter)
+            np.copyto(gradient, parameter.grad)
+            if self.weight_decay:
+                gradient += np.multiply(parameter.value, self.weight_decay, out=scratch)
+            _clear_pruned(parameter, gradient, *buffers)
+            self._update(parameter.value, gradient, scratch, *buffers)
+            parameter.enforce_mask()
+
+    @abstractmethod
+    def _update(
+        self, value: np.ndarray, gradient: np.ndarray, scratch: np.ndarray, *buffers: np.ndarray
+    ) -> None:
+        """Move `value` in place; `gradient` and `scratch` may be overwritten."""
+
+    def _check_gradients_exist(self) -> None:
+        missing = sum(parameter.grad is None for parameter in self.parameters)
+        if missing:
+            raise bad_argument(
+                f"{type(self).__name__}.step",
+                "every parameter",
+                "have a gradient",
+                f"none for {missing} of {len(self.parameters)}",
+                "call network.forward and network.backward first",
+            )
+
+
+class SGD(Optimizer):
+    r"""Stochastic gradient descent, with momentum if asked for.
+
+    Parameters
+    ----------
+    parameters : sequence of Parameter
+        Such as ``network.parameters()``.
+    lr : float
+        Learning rate, > 0.
+    momentum : float
+        In [0, 1): the share of the last velocity that stays. 0 keeps no velocity at all.
+    weight_decay : float
+        >= 0, added to the gradient as ``weight_decay * value``.
+
+    Notes
+    -----
+    With weight :math:`w`, gradient :math:`g`, momentum :math:`\mu` and weight decay
+    :math:`\lambda`, starting from :math:`v = 0`,
+
+    .. math:: v \leftarrow \mu v + g + \lambda w, \qquad w \leftarrow w - \eta v.
+
+    The learning rate :math:`\eta` stands outside the velocity, as in PyTorch; Sutskever et
+    al. keep it inside, which differs only while the learning rate changes. A step costs
+    2 FLOPs a weight, 2 more for momentum and 2 more for weight decay; the state is one
+    number a weight with momentum, none without.
+
+    References
+    ----------
+    Sutskever, Martens, Dahl and Hinton, "On the importance of initialization and momentum
+    in deep learning", ICML 2013, equations 1 and 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refimpl.nn import SGD, Parameter
+    >>> w = Parameter(np.array([1.0]))
+    >>> optimizer = SGD([w], lr=0.1, momentum=0.9)
+    >>> for _ in range(2):
+    ...     w.grad = w.value.copy()  # the gradient of w**2 / 2
+    ...     optimizer.step()
+    >>> w.value.round(3)
+    array([0.72])
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Parameter],
+        *,
+        lr: float,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+    ) -> None:
+        check_fraction("SGD", "momentum", momentum)
+        super().__init__(
+            parameters, lr=lr, weight_decay=weight_decay, n_buffers=1 if momentum else 0
+        )
+        self.momentum = float(momentum)
+
+    def _update(self, value, gradient, scratch, velocity=None) -> None:
+        if velocity is None:
+            velocity = gradient
+        else:
+            velocity *= self.momentum
+            velocity += gradient
+        value -= np.multiply(velocity, float(self.lr), out=scratch)
+
+
+class Adam(Optimizer):
+    r"""Gradient descent whose step is scaled, weight by weight, by the gradients seen so far.
+
+    Parameters
+    ----------
+    parameters : sequence of Parameter
+        Such as ``network.parameters()``.
+    lr : float
+        Learning rate, > 0; about the size of one step of one weight.
+    beta1, beta2 : float
+        In [0, 1): how much of the running means of gradient and squared gradient stays.
+    epsilon : float
+        > 0; keeps the division away from 0.
+    weight_decay : float
+        >= 0, added to the gradient as ``weight_decay * value``.
+
+    Notes
+    -----
+    With gradient :math:`g` at step :math:`t`, starting from :math:`m = v = 0`,
+
+    .. math::
+
+        m &\leftarrow \beta_1 m + (1 - \beta_1) g, \qquad
+        v \leftarrow \beta_2 v + (1 - \beta_2) g^2, \\
+        w &\leftarrow w - \eta \,
+        \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \epsilon}.
+
+    Weight decay enters through the gradient (an L2 penalty) and is scaled like it;
+    Loshchilov and Hutter's AdamW, which decays the weight directly, is another rule.
+    A step costs 14 FLOPs a weight (a division and a square root count as one), 2 more for
+    weight decay; the state is two numbers a weight. All weights share :math:`t`, also one
+    that was pruned for a while.
+
+    References
+    ----------
+    Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015, Algorithm 1.
+    Comments count its lines from the first initialisation.
+
+    Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refimpl.nn import Adam, Parameter
+    >>> w = Parameter(np.array([1.0, -3.0]))
+    >>> w.grad = np.array([0.5, -200.0])
+    >>> Adam([w], lr=0.1).step()
+    >>> w.value.round(3)  # both moved by lr, whatever the gradient's size
+    array([ 0.9, -2.9])
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Parameter],
+        *,
+        lr: float,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        check_fraction("Adam", "beta1", beta1)
+        check_fraction("Adam", "beta2", beta2)
+        check_positive("Adam", "epsilon", epsilon)
+        super().__init__(parameters, lr=lr, weight_decay=weight_decay, n_buffers=2)  # l. 1-3
+        self.beta1, self.beta2, self.epsilon = float(beta1), float(beta2), float(epsilon)
+
+    def _update(self, value, gradient, scratch, m, v) -> None:
+        t = self.n_steps  # Alg. 1, l. 5; `gradient` is l. 6
+        m *= self.beta1  # l. 7
+        m += np.multiply(gradient, 1 - self.beta1, out=scratch)
+        v *= self.beta2  # l. 8
+        v += np.multiply(np.square(gradient, out=gradient), 1 - self.beta2, out=gradient)
+        m_hat = np.divide(m, 1 - self.beta1**t, out=gradient)  # l. 9
+        v_hat = np.divide(v, 1 - self.beta2**t, out=scratch)  # l. 10
+        denominator = np.sqrt(v_hat, out=scratch)
+        denominator += self.epsilon
+        move = np.divide(m_hat, denominator, out=gradient)
+        move *= float(self.lr)
+        value -= move  # l. 11
+
+
+class _Scratch:
+    """Two work arrays as large as the largest parameter, for all parameters in turn."""
+
+    def __init__(self, parameters: Sequence[Parameter]) -> None:
+        xp = xp_of(*(p.value for p in parameters))
+        sizes: dict[np.dtype, int] = {}
+        for p in parameters:
+            sizes[p.dtype] = max(p.size, sizes.get(p.dtype, 0))
+        self._rooms = {dtype: xp.empty((2, size), dtype) for dtype, size in sizes.items()}
+
+    def like(self, parameter: Parameter) -> tuple[np.ndarray, np.ndarray]:
+        """Two arrays of the parameter's shape and dtype, whose contents mean nothing."""
+        first, second = self._rooms[parameter.dtype][:, : parameter.size]
+        return first.reshape(parameter.shape), second.reshape(parameter.shape)
+
+
+def _clear_pruned(parameter: Parameter, *arrays: np.ndarray) -> None:
+    if parameter.mask is not None:
+        pruned = ~parameter.mask
+        for array in arrays:
+            np.copyto(array, 0, where=pruned)  # a product with the mask would keep NaN
+
+
+def _distinct_parameters(where: str, parameters: Any) -> list[Parameter]:
+    found = list(parameters) if isinstance(parameters, Sequence) else [parameters]
+    strangers = [type(p).__name__ for p in found if not isinstance(p, Parameter)]
+    if strangers:
+        raise bad_argument(
+            where,
+            "parameters",
+            "be a list of Parameter",
+            strangers[0],
+            "pass network.parameters()",
+            kind=TypeError,
+        )
+    if not found or len({id(p) for p in found}) < len(found):
+        actual = f"{len(found)} with {len({id(p) for p in found})} distinct"
+        raise bad_argument(
+            where, "parameters", "be at least one, each once", actual, "pass network.parameters()"
+        )
+    return found

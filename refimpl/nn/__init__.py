@@ -10,6 +10,7 @@ from refimpl.nn.models import lenet_300_100, mlp
 from refimpl.nn.network import Network
 from refimpl.nn.optim import SGD, Adam, Optimizer
 from refimpl.nn.parameter import Parameter
+from refimpl.nn.sparse import SparseLinear
 from refimpl.nn.train import Evaluation, History, evaluate, fit
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Optimizer",
     "Parameter",
     "ReLU",
+    "SparseLinear",
     "check_gradients",
     "evaluate",
     "fit",

@@ -35,7 +35,7 @@ def factors(draw, x_ndim):
 def check_kernel(kernel, phases=tuple(Phase)):
     """The battery: against the dense product, and against the format's clear version."""
 
-    @settings(deadline=None, derandomize=True, report_multiple_bugs=False, phases=phases)
+    @settings(derandomize=True, report_multiple_bugs=False, phases=phases)
     @given(factors(kernel.x_ndim))
     def battery(pair):
         dense, x = pair
@@ -132,7 +132,6 @@ def test_row_is_named_after_its_function(kernel):
     assert kernel.name == kernel.function.__name__
 
 
-@settings(deadline=None)
 @given(products(), st.sampled_from(FLOATS), st.sampled_from([COO, CSR]))
 def test_matmul_matches_dense_for_every_pair_of_dtypes(pair, x_dtype, form):
     dense, x = pair
@@ -143,7 +142,6 @@ def test_matmul_matches_dense_for_every_pair_of_dtypes(pair, x_dtype, form):
     assert_product_close(y, dense, x)
 
 
-@settings(deadline=None)
 @given(products(dtypes=(np.float16,)))
 def test_float16_is_rounded_once(pair):
     dense, x = pair

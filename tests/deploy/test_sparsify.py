@@ -1,0 +1,169 @@
+"""The shipped network computes what the pruned one computed, and owns all of its memory."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+from refimpl.deploy import sparsify, weight_bytes
+from refimpl.formats import CSR
+from refimpl.nn import Dropout, Linear, Network, ReLU, SparseLinear
+from refimpl.nn.models import mlp
+from support.tolerance import assert_product_close
+
+
+def pruned_network(seed=0, dtype=np.float32, density=0.2, prune=("fc1", "fc2")):
+    """Random weights, biases and masks; no training."""
+    rng = np.random.default_rng(seed)
+    network = mlp((12, 9, 7, 5), rng=rng, dtype=dtype)
+    for name, layer in network.layers.items():
+        if isinstance(layer, Linear):
+            layer.bias.value = rng.standard_normal(layer.bias.shape).astype(dtype)
+        if name in prune:
+            layer.weight.mask = rng.random(layer.weight.shape) < density
+    return network
+
+
+def inputs(batch=6, dtype=np.float32):
+    return np.random.default_rng(99).standard_normal((batch, 12)).astype(dtype)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_float64_outputs_agree_to_rounding(seed):
+    network, x = pruned_network(seed, np.float64), inputs(dtype=np.float64)
+    y, expected = sparsify(network).forward(x), network.forward(x)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("density", [0.0, 0.1, 0.9, 1.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_each_layer_multiplies_within_the_tolerance(density, dtype):
+    network = pruned_network(dtype=dtype, density=density, prune=("fc1",))
+    layer = network.layers["fc1"]
+    layer.bias = None
+    x = inputs(dtype=dtype)
+    y = sparsify(network).layers["fc1"].forward(x)
+    assert_product_close(y.T, layer.weight.value, x.T)
+
+
+def test_masked_layers_become_sparse_and_the_others_stay_what_they_were():
+    network = pruned_network()
+    kinds = [(name, type(layer)) for name, layer in sparsify(network).layers.items()]
+    sparse = {"fc1": SparseLinear, "fc2": SparseLinear}
+    assert kinds == [(n, sparse.get(n, type(layer))) for n, layer in network.layers.items()]
+
+
+def test_sparse_weight_is_the_masked_weight_bit_for_bit():
+    network = pruned_network()
+    weight = sparsify(network).layers["fc1"].weight
+    np.testing.assert_array_equal(weight.to_dense(), network.layers["fc1"].weight.value)
+    assert weight.nnz == network.layers["fc1"].weight.mask.sum()
+
+
+def test_kept_weight_of_exactly_zero_is_not_stored():
+    network = pruned_network()
+    parameter = network.layers["fc1"].weight
+    row, column = np.argwhere(parameter.mask)[0]
+    parameter.value[row, column] = 0.0
+    sparse = sparsify(network).layers["fc1"].weight
+    assert sparse.nnz == parameter.mask.sum() - 1
+    np.testing.assert_array_equal(sparse.to_dense(), parameter.value)
+
+
+def test_layer_without_bias_is_shipped_without_bias():
+    network = pruned_network()
+    network.layers["fc1"].bias = None
+    assert sparsify(network).layers["fc1"].bias is None
+
+
+def test_the_network_given_is_left_as_it_was():
+    network = pruned_network()
+    before = pickle.dumps(network)
+    sparsify(network)
+    assert pickle.dumps(network) == before
+
+
+def arrays_of(network):
+    """Every array that the network's layers hold, in parameters or in sparse weights."""
+    parameters = network.parameters()
+    masks = [p.mask for p in parameters if p.mask is not None]
+    sparse = [layer.weight for layer in network.layers.values() if hasattr(layer, "bias")]
+    stored = [w for w in sparse if isinstance(w, CSR)]
+    flat = [array for w in stored for array in (w.data, w.indices, w.indptr)]
+    return [p.value for p in parameters] + masks + flat
+
+
+def test_nothing_is_shared_with_the_network_given():
+    network = pruned_network()
+    shipped = arrays_of(sparsify(network))
+    pairs = [(a, b) for a in arrays_of(network) for b in shipped]
+    assert not any(np.shares_memory(a, b) for a, b in pairs)
+
+
+def test_later_training_does_not_reach_the_shipped_network():
+    network, x = pruned_network(), inputs()
+    shipped = sparsify(network)
+    before = shipped.forward(x).copy()
+    for parameter in network.parameters():
+        parameter.value = parameter.value + 1
+    np.testing.assert_array_equal(shipped.forward(x), before)
+
+
+def test_training_shipped_biases_does_not_reach_the_network_given():
+    network, x = pruned_network(), inputs()
+    before = network.forward(x).copy()
+    for parameter in sparsify(network).parameters():
+        parameter.value = parameter.value + 1
+    np.testing.assert_array_equal(network.forward(x), before)
+
+
+def test_shipped_dropout_draws_from_its_own_generator():
+    rng = np.random.default_rng(0)
+    layers = {**pruned_network().layers, "dropout": Dropout(0.5, rng=rng)}
+    state = copy.deepcopy(rng.bit_generator.state)
+    sparsify(Network(layers)).forward(inputs(), training=True)
+    assert rng.bit_generator.state == state
+
+
+def test_masks_of_unpruned_linear_biases_are_kept():
+    network = pruned_network()
+    bias = network.layers["fc1"].bias
+    bias.mask = np.arange(bias.size) > 2
+    shipped = sparsify(network).layers["fc1"].bias
+    np.testing.assert_array_equal(shipped.mask, bias.mask)
+
+
+def test_weight_bytes_of_a_dense_network_counts_zeros():
+    assert weight_bytes(pruned_network()) == 4 * (12 * 9 + 9 * 7 + 7 * 5)
+
+
+def test_weight_bytes_of_a_shipped_network_counts_values_indices_and_pointers():
+    network = pruned_network()
+    nnz = [int(network.layers[name].weight.mask.sum()) for name in ("fc1", "fc2")]
+    by_hand = 8 * sum(nnz) + 4 * (9 + 1) + 4 * (7 + 1) + 4 * 7 * 5
+    assert weight_bytes(sparsify(network)) == by_hand
+
+
+def test_weight_bytes_of_a_network_without_weights_is_zero():
+    assert weight_bytes(Network({"relu1": ReLU()})) == 0
+
+
+@pytest.mark.parametrize(
+    "network",
+    [pruned_network(prune=()), Network({"relu1": ReLU()}), sparsify(pruned_network())],
+    ids=["unpruned", "no weights", "already sparse"],
+)
+def test_sparsify_refuses_a_network_without_masks(network):
+    message = "sparsify: network must have a Linear layer whose weight is masked, got none; prune"
+    with pytest.raises(ValueError, match=message):
+        sparsify(network)
+
+
+@pytest.mark.parametrize("function", [sparsify, weight_bytes])
+def test_what_is_no_network_is_refused(function):
+    message = f"{function.__name__}: network must be a Network, got dict"
+    with pytest.raises(TypeError, match=message):
+        function(pruned_network().layers)

@@ -34,11 +34,23 @@ def imported_package() -> Path | None:
     return Path(spec.origin).parent if spec and spec.origin else None
 
 
+def isolate_kernels(folder: Path) -> None:
+    """Give Jupyter kernels a profile of their own, so that no reader's start-up file runs.
+
+    The one setting silences a line a chapter about sockets that nobody else can reach.
+    """
+    profile = folder / "profile_default"
+    profile.mkdir(parents=True, exist_ok=True)
+    (profile / "ipython_kernel_config.py").write_text('get_config().IPKernelApp.log_level = "ERROR"\n')
+    os.environ["IPYTHONDIR"] = str(folder)
+
+
 def choose_caches(root: Path, build: Path) -> Path:
-    """Set the folder of compiled kernels for this process and its children.
+    """Set the folders of compiled kernels and of Jupyter's profile for this process's children.
 
     Returns the folder of executed chapters.
     """
+    isolate_kernels(build / ".ipython")
     parts = [digest(root / "refimpl"), digest(root / RESULTS), platform.python_version()]
     parts += [f"{name}={importlib.metadata.version(name)}" for name in LIBRARIES]
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

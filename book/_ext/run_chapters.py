@@ -1,11 +1,12 @@
 """Run all chapters, one process a core, into the cache that the build reads.
 
 ``jupyter-book build`` runs them one after another. A chapter that fails here is run again
-by the build, which reports it.
+by the build, which shows the error.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 
@@ -18,17 +19,26 @@ READER = {"name": "myst_nb_md", "type": "plugin"}
 SECONDS_A_CELL = 300  # as in _config.yml
 
 
-def main() -> None:
-    """Fill the cache and say how many chapters ran and failed."""
-    start = time.perf_counter()
-    root = Path.cwd()
-    cache = get_cache(choose_caches(root, root / "_build"))
+def run_all(root: Path, build: Path) -> list[tuple[float, str]]:
+    """Fill the cache; return seconds and page of each chapter that ran to its end."""
+    cache = get_cache(choose_caches(root, build))
     for page in chapters(root / "book"):
         cache.add_nb_to_project(str(page), read_data=READER)
-    result = load_executor("local-parallel", cache).run_and_cache(timeout=SECONDS_A_CELL)
-    n_failed = len(result.excepted) + len(result.errored)
-    seconds = time.perf_counter() - start
-    print(f"{len(result.succeeded)} chapters ran, {n_failed} failed, in {seconds:.0f} s")
+    logging.getLogger("multiprocessing").disabled = True  # the build reports what failed
+    load_executor("local-parallel", cache).run_and_cache(timeout=SECONDS_A_CELL)
+    records = cache.list_cache_records()
+    return sorted((r.data["execution_seconds"], r.uri) for r in records)
+
+
+def main() -> None:
+    """Run and say how long each chapter took, the slowest last."""
+    start = time.perf_counter()
+    root = Path.cwd()
+    ran = run_all(root, root / "_build")
+    for seconds, page in ran:
+        print(f"{seconds:6.1f} s  {Path(page).relative_to(root)}")
+    n_failed = len(chapters(root / "book")) - len(ran)
+    print(f"{len(ran)} chapters ran, {n_failed} failed, in {time.perf_counter() - start:.0f} s")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,128 @@
+"""How much faster is a sparse product, really: dense BLAS, SciPy and refimpl on one thread.
+
+A 1024 x 1024 float32 weight with a random mask is multiplied with one vector and with batches
+of 64 and 256, at six sparsities. Each product is checked against the dense one before it is
+timed, and the contenders take turns. Repeat it alone on a quiet machine, with one job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from refimpl.arrays import bad_argument
+from refimpl.formats import CSR
+from refimpl.kernels import KERNELS, matmul
+from refimpl.masks import unstructured
+from refimpl.measure import compare, matmul_flops, pinned_threads, speedup
+from refimpl.saliency import random
+
+SIZE = 1024
+SETTINGS = tuple(
+    {"batch": batch, "sparsity": sparsity}
+    for batch in (1, 64, 256)
+    for sparsity in (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
+)
+SEEDS = (0, 1, 2)
+REPEATS = 15
+
+
+def run_once(setting: dict[str, Any], seed: int) -> dict[str, float]:
+    """Time one product in every implementation, on one thread.
+
+    Parameters
+    ----------
+    setting : dict
+        ``batch``, the columns of X (1 for a vector), and ``sparsity`` of the weight. A
+        smaller ``size`` than 1024 and fewer ``repeats`` than 15 make a quick trial.
+    seed : int
+        Draws weight, mask and X.
+
+    Returns
+    -------
+    dict of str to float
+        ``nnz`` and ``flops`` of the sparse product, and for ``dense`` (NumPy's BLAS, the
+        zeros multiplied like any number), ``scipy``, ``refimpl`` and, for a batch,
+        ``one_value`` (the plain loop of `csr_matmul`): ``<name>_seconds``, the median of a
+        call; ``<name>_spread``, the interquartile range; ``<name>_speedup`` over dense, the
+        median of the ratios round by round.
+
+    Raises
+    ------
+    ValueError
+        If a product is wrong.
+    """
+    batch, size = setting["batch"], setting.get("size", SIZE)
+    w, x = _factors(size, batch, setting["sparsity"], np.random.default_rng(seed))
+    contenders = _contenders(w, x)
+    nnz = int(np.count_nonzero(w))
+    with pinned_threads(1):
+        for name, product in contenders.items():
+            check_product(name, product(), w, x)
+        times = compare(contenders, repeats=setting.get("repeats", REPEATS))
+    result: dict[str, float] = {"nnz": nnz, "flops": matmul_flops(size, size, batch, nnz=nnz)}
+    for name, measured in times.items():
+        result[f"{name}_seconds"] = measured.median
+        result[f"{name}_spread"] = measured.spread
+        result[f"{name}_speedup"] = speedup(times["dense"], measured).median
+    return result
+
+
+def check_product(name: str, y: np.ndarray, w: np.ndarray, x: np.ndarray) -> None:
+    """Refuse a product that is off by more than rounding, so that nothing wrong is timed.
+
+    Parameters
+    ----------
+    name : str
+        Who computed it.
+    y : ndarray of float, shape (n_out,) or (n_out, batch)
+        The product to check.
+    w, x : ndarray of float
+        Its factors.
+
+    Raises
+    ------
+    ValueError
+        If the shape is another one, or an entry is off by more than ``4 (n_in + 1) eps
+        (|w| @ |x|)``.
+    """
+    exact = w.astype(np.float64) @ x.astype(np.float64)
+    bound = np.abs(w).astype(np.float64) @ np.abs(x).astype(np.float64)
+    allowed = 4 * (w.shape[1] + 1) * float(np.finfo(y.dtype).eps) * bound
+    if y.shape != exact.shape or not (np.abs(y - exact) <= allowed).all():
+        requirement = "equal the dense product to rounding"
+        advice = "correct it before timing it"
+        raise bad_argument("kernel_first_look", name, requirement, "another result", advice)
+
+
+def _factors(
+    size: int, batch: int, sparsity: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A pruned weight with an exact count of zeros in random places, and what it multiplies."""
+    weight = rng.standard_normal((size, size)).astype(np.float32)
+    mask = unstructured(random(weight.shape, rng), sparsity)
+    x = rng.standard_normal((size, batch)).astype(np.float32)
+    return np.where(mask, weight, np.float32(0)), x[:, 0].copy() if batch == 1 else x
+
+
+def _contenders(w: np.ndarray, x: np.ndarray) -> dict[str, Callable[[], np.ndarray]]:
+    """Products that each allocate their result, as a caller without `out` sees them."""
+    a, peer = CSR.from_dense(w), scipy.sparse.csr_array(w)
+    contenders = {
+        "dense": lambda: w @ x,
+        "scipy": lambda: peer @ x,
+        "refimpl": lambda: matmul(a, x),
+    }
+    if x.ndim == 2:
+        plain = next(kernel for kernel in KERNELS if kernel.name == "csr_matmul")
+        contenders["one_value"] = lambda: _run(plain, a, x)
+    return contenders
+
+
+def _run(kernel: Any, a: CSR, x: np.ndarray) -> np.ndarray:
+    out = np.empty((a.shape[0], *x.shape[1:]), x.dtype)
+    kernel.run(a, x, out)
+    return out

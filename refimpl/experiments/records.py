@@ -1,0 +1,136 @@
+"""How is a result kept, so that it is readable for ever and never half written?"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refimpl.arrays import bad_argument
+
+
+def encode(value: Any) -> str:
+    """Write a result as JSON text that any program can read.
+
+    Parameters
+    ----------
+    value : dict, list, tuple, ndarray, number, bool, str or None
+        Dicts have text keys; what they hold is of these kinds again.
+
+    Returns
+    -------
+    str
+        JSON, one item a line. NumPy numbers and arrays become numbers and lists. NaN and
+        infinities, which JSON does not have, become ``{"float": "nan"}``, ``{"float": "inf"}``
+        and ``{"float": "-inf"}``.
+
+    Raises
+    ------
+    TypeError
+        If something in it is of another kind; the message says where.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> print(encode({"kept": np.int64(5), "loss": np.nan}))
+    {
+     "kept": 5,
+     "loss": {
+      "float": "nan"
+     }
+    }
+    <BLANKLINE>
+    """
+    return json.dumps(_plain(value, "value"), indent=1, allow_nan=False) + "\n"
+
+
+def decode(text: str) -> Any:
+    """Read what `encode` wrote.
+
+    Parameters
+    ----------
+    text : str
+        JSON.
+
+    Returns
+    -------
+    object
+        Every finite number with the same bits; NaN and infinities as floats again.
+
+    Raises
+    ------
+    ValueError
+        If the text is no JSON.
+
+    Examples
+    --------
+    >>> decode(encode({"loss": float("inf"), "kept": 5}))
+    {'loss': inf, 'kept': 5}
+    """
+    return json.loads(text, object_hook=_float_again)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that at any moment it is there whole, or not there.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Replaced if there; its folder has to exist.
+    text : str
+        Written as UTF-8.
+
+    Notes
+    -----
+    The text goes to a file with another name in the same folder, then to the disk, and only
+    then gets its name: renaming is one step that no crash can cut in two. After a kill such
+    a file may stay behind; its name starts with a point and ends in ``.tmp``, and nothing
+    reads it.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("x", encoding="utf8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a new name to the disk, on systems where a folder can be opened."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _plain(value: Any, where: str) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": str(value)}
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: _plain(item, f"{where}[{key!r}]") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    advice = "use numbers, text, arrays, and lists or dicts with text keys of them"
+    actual = f"{type(value).__name__} {value!r}"
+    raise bad_argument("encode", where, "be what JSON can hold", actual, advice, kind=TypeError)
+
+
+def _float_again(item: dict[str, Any]) -> Any:
+    if item.keys() == {"float"} and item["float"] in ("nan", "inf", "-inf"):
+        return float(item["float"])
+    return item

@@ -1,0 +1,88 @@
+"""Results survive JSON bit for bit, and a file is there whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refimpl.experiments.records import decode, encode, write_atomically
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+)
+
+
+@given(VALUES)
+def test_encode_decode_roundtrip_is_exact(value):
+    assert decode(encode(value)) == value
+
+
+def test_encode_decode_keeps_nan():
+    assert np.isnan(decode(encode([float("nan")]))[0])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, np.float32("nan"), np.array([np.inf])])
+def test_encode_writes_valid_json_for(value):
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    json.loads(encode(value), parse_constant=refuse)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int64, np.bool_])
+def test_encode_turns_an_array_into_its_numbers(dtype):
+    array = np.array([[0, 1], [1, 0]], dtype)
+    assert decode(encode(array)) == array.tolist()
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [({"a": [1, {2}]}, r"value\['a'\]\[1\]"), (object(), "value"), ({1: 2}, "value")],
+)
+def test_encode_rejects_other_kinds_and_says_where(value, place):
+    with pytest.raises(TypeError, match=f"encode: {place} must be what JSON can hold, got"):
+        encode(value)
+
+
+def test_decode_rejects_half_a_text():
+    with pytest.raises(ValueError, match="Unterminated string"):
+        decode(encode({"a": 1})[:5])
+
+
+def test_write_atomically_writes_the_text(tmp_path):
+    write_atomically(tmp_path / "a.json", "ä\n")
+    assert (tmp_path / "a.json").read_bytes() == "ä\n".encode()
+
+
+def test_write_atomically_replaces(tmp_path):
+    (tmp_path / "a.json").write_text("old")
+    write_atomically(tmp_path / "a.json", "new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.json": "new"}
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_write_atomically_interrupted_leaves_the_old_file_alone(tmp_path, monkeypatch, step):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    (tmp_path / "a.json").write_text("old")
+    monkeypatch.setattr(os, step, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "a.json", "new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.json": "old"}
+
+
+def test_write_atomically_brings_the_text_to_the_disk_before_the_name(tmp_path, monkeypatch):
+    steps = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (steps.append("fsync"), fsync(file)))
+    monkeypatch.setattr(os, "replace", lambda *ends: (steps.append("replace"), replace(*ends)))
+    write_atomically(tmp_path / "a.json", "text")
+    assert steps[:2] == ["fsync", "replace"]

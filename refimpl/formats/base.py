@@ -210,6 +210,7 @@ def check_operand(where: str, a: SparseMatrix, x: Any) -> None:
     TypeError, ValueError
         In one sentence.
     """
+    check_numpy(where, "x", x)
     check_array(where, "x", x, ndim=(1, 2), dtypes=FLOAT_DTYPES)
     if x.shape[0] != a.shape[1]:
         requirement = f"have {a.shape[1]} rows, one for each column of the matrix"
@@ -349,8 +350,9 @@ def _native(array: np.ndarray) -> np.ndarray:
 def _checked_shape(where: str, shape: Any) -> tuple[int, int]:
     """Give the shape as two Python integers."""
     if not isinstance(shape, tuple) or len(shape) != 2:
+        actual = repr(shape) if isinstance(shape, tuple) else type(shape).__name__
         advice = "give (rows, columns)"
-        raise bad_argument(where, "shape", "be a tuple of two", repr(shape), advice, kind=TypeError)
+        raise bad_argument(where, "shape", "be a tuple of two", actual, advice, kind=TypeError)
     for size in shape:
         check_count(where, "shape", size, 0)
     return int(shape[0]), int(shape[1])

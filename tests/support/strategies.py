@@ -36,7 +36,8 @@ def dense_matrices(
     """Matrices of every float dtype: 0 rows or columns, empty rows, all zero, all kept, ties."""
     dtype = draw(st.sampled_from(dtypes))
     shape = draw(st.tuples(st.integers(0, max_side), st.integers(0, max_side)))
-    matrix = draw(hnp.arrays(dtype, shape, elements=elements or values(dtype)))
+    elements = values(dtype) if elements is None else elements
+    matrix = draw(hnp.arrays(dtype, shape, elements=elements))
     kept = draw(st.sampled_from(["some", "all", "none"]) | st.just("some"))
     if kept == "none":
         matrix = np.zeros_like(matrix)

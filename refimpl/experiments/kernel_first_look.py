@@ -26,8 +26,8 @@ SETTINGS = tuple(
     for batch in (1, 64, 256)
     for sparsity in (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 )
-SEEDS = (0, 1, 2)
-REPEATS = 15
+SEEDS = (0, 1, 2, 3, 4)
+REPEATS = 25
 
 
 def run_once(setting: dict[str, Any], seed: int) -> dict[str, float]:
@@ -37,7 +37,7 @@ def run_once(setting: dict[str, Any], seed: int) -> dict[str, float]:
     ----------
     setting : dict
         ``batch``, the columns of X (1 for a vector), and ``sparsity`` of the weight. A
-        smaller ``size`` than 1024 and fewer ``repeats`` than 15 make a quick trial.
+        smaller ``size`` than 1024 and fewer ``repeats`` than 25 make a quick trial.
     seed : int
         Draws weight, mask and X.
 

@@ -163,10 +163,6 @@ def _check_factors(a: SparseMatrix, x: np.ndarray) -> None:
         actual = type(a).__name__
         raise bad_argument(_WHERE, "a", "be a SparseMatrix", actual, advice, kind=TypeError)
     check_operand(_WHERE, a, x)
-    if xp_of(x) is not np and _kernel_for(a, x) is None:
-        advice = "move it with cupy.asnumpy"
-        requirement = f"be a NumPy array for {type(a).__name__}"
-        raise bad_argument(_WHERE, "x", requirement, "a CuPy array", advice, kind=TypeError)
 
 
 def _check_out(out: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> None:

@@ -329,5 +329,5 @@ def test_matmul_never_falls_back_from_the_gpu(monkeypatch):
     cupy = types.ModuleType("cupy")
     cupy.ndarray = ndarray
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    with pytest.raises(TypeError, match=r"x must be a NumPy array for CSR, got a CuPy array; "):
+    with pytest.raises(TypeError, match=r"x must be a NumPy array, got a CuPy array; "):
         matmul(A, ndarray())

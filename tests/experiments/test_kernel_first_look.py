@@ -1,0 +1,89 @@
+"""Nothing wrong is timed, and the record says what was timed."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import pytest
+
+from refimpl.experiments import kernel_first_look
+from refimpl.experiments.kernel_first_look import SETTINGS, check_product, run_once
+from refimpl.measure import compare
+
+W = np.array([[0.0, 2.0], [3.0, 0.0], [0.0, 0.0]])
+X = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+
+
+def small(batch, sparsity=0.9):
+    return {"batch": batch, "sparsity": sparsity, "size": 32, "repeats": 2}
+
+
+@pytest.mark.parametrize(
+    ("batch", "names"),
+    [(1, {"dense", "scipy", "refimpl"}), (5, {"dense", "scipy", "refimpl", "one_value"})],
+)
+def test_record_holds_three_numbers_for_each_contender(batch, names):
+    kinds = ("seconds", "spread", "speedup")
+    wanted = {"nnz", "flops"} | {f"{name}_{kind}" for name in names for kind in kinds}
+    assert set(run_once(small(batch), seed=0)) == wanted
+
+
+@pytest.mark.parametrize(("sparsity", "nnz"), [(0.5, 512), (0.9, 102), (0.98, 20)])
+def test_record_counts_weights_and_flops_exactly(sparsity, nnz):
+    result = run_once(small(7, sparsity), seed=3)
+    assert (result["nnz"], result["flops"]) == (nnz, 2 * nnz * 7)
+
+
+def test_dense_is_its_own_yardstick():
+    result = run_once(small(2), seed=0)
+    assert result["dense_speedup"] == 1.0
+    assert result["dense_seconds"] > 0
+
+
+def test_everything_is_timed_on_one_thread(monkeypatch):
+    threads = []
+
+    def spy(functions, **settings):
+        threads.append(numba.get_num_threads())
+        return compare(functions, **settings)
+
+    monkeypatch.setattr(kernel_first_look, "compare", spy)
+    run_once(small(1), seed=0)
+    assert threads == [1]
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_wrong_product_is_never_timed(monkeypatch, batch):
+    def never(*_, **__):
+        pytest.fail("a wrong product was timed")
+
+    contenders = kernel_first_look._contenders
+    monkeypatch.setattr(
+        kernel_first_look,
+        "_contenders",
+        lambda w, x: contenders(w, x) | {"refimpl": lambda: 1.001 * (w @ x)},
+    )
+    monkeypatch.setattr(kernel_first_look, "compare", never)
+    with pytest.raises(ValueError, match="kernel_first_look: refimpl must equal the dense product"):
+        run_once(small(batch), seed=0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_check_passes_a_product_with_rounding(dtype):
+    check_product("rounded", ((W @ X) * (1 + np.finfo(dtype).eps)).astype(dtype), W, X)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [W @ X + 1e-9, (W @ X)[:2], (W @ X)[::-1].copy(), np.full((3, 3), np.nan)],
+    ids=["shifted", "a row short", "rows reversed", "nan"],
+)
+def test_check_refuses_a_wrong_product(wrong):
+    with pytest.raises(ValueError, match="wrong must equal the dense product to rounding"):
+        check_product("wrong", wrong, W, X)
+
+
+def test_settings_cover_every_batch_at_every_sparsity():
+    pairs = {(setting["batch"], setting["sparsity"]) for setting in SETTINGS}
+    assert len(pairs) == len(SETTINGS) == 18
+    assert {batch for batch, _ in pairs} == {1, 64, 256}

@@ -148,9 +148,9 @@ class Linear(Layer):
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """Return ``dy @ W``; leave ``dy.T @ x`` and ``dy.sum(axis=0)`` as the gradients."""
-        _check_forward_ran("Linear", self._x)
+        check_forward_ran("Linear", self._x)
         shape = (len(self._x), self.weight.shape[0])
-        _check_dy("Linear", dy, shape, self.weight.dtype)
+        check_dy("Linear", dy, shape, self.weight.dtype)
         self.weight.grad = dy.T @ self._x  # (n_out, n_in)
         if self.bias is not None:
             self.bias.grad = dy.sum(axis=0)
@@ -186,8 +186,8 @@ class ReLU(Layer):
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """Pass the gradient where the input was positive."""
-        _check_forward_ran("ReLU", self._active)
-        _check_dy("ReLU", dy, self._active.shape)
+        check_forward_ran("ReLU", self._active)
+        check_dy("ReLU", dy, self._active.shape)
         return xp_of(dy).where(self._active, dy, dy.dtype.type(0))
 
 
@@ -221,8 +221,8 @@ class Flatten(Layer):
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """Reshape the gradient back to the input's shape."""
-        _check_forward_ran("Flatten", self._shape)
-        _check_dy("Flatten", dy, _flat(self._shape))
+        check_forward_ran("Flatten", self._shape)
+        check_dy("Flatten", dy, _flat(self._shape))
         return dy.reshape(self._shape)
 
 
@@ -277,8 +277,8 @@ class Dropout(Layer):
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """Drop and scale the gradient where the last `forward` did."""
-        _check_forward_ran("Dropout", self._shape)
-        _check_dy("Dropout", dy, self._shape)
+        check_forward_ran("Dropout", self._shape)
+        check_dy("Dropout", dy, self._shape)
         return self._drop(dy)
 
     def _drop(self, x: np.ndarray) -> np.ndarray:
@@ -287,18 +287,21 @@ class Dropout(Layer):
         return xp_of(x).where(self._kept, x / (1 - self.rate), x.dtype.type(0))
 
 
-def _flat(shape: tuple[int, ...]) -> tuple[int, int]:
-    return shape[0], math.prod(shape[1:])
+def check_forward_ran(layer: str, cache: Any) -> None:
+    """Refuse a backward pass that no forward pass went before.
 
+    Parameters
+    ----------
+    layer : str
+        Class name, for the error.
+    cache : object
+        What `forward` leaves behind; None if it has not run.
 
-def _check_dtype(where: str, dtype: Any) -> None:
-    if np.dtype(dtype).type not in TRAINING_DTYPES:
-        advice = "use float32 to train and float64 to check gradients"
-        name = np.dtype(dtype).name
-        raise bad_argument(where, "dtype", "be float32 or float64", name, advice, kind=TypeError)
-
-
-def _check_forward_ran(layer: str, cache: Any) -> None:
+    Raises
+    ------
+    RuntimeError
+        If `cache` is None.
+    """
     if cache is None:
         advice = "backward needs what forward saw"
         where = f"{layer}.backward"
@@ -307,6 +310,37 @@ def _check_forward_ran(layer: str, cache: Any) -> None:
         )
 
 
-def _check_dy(layer: str, dy: Any, shape: tuple[int, ...], dtype: Any = None) -> None:
+def check_dy(layer: str, dy: Any, shape: tuple[int, ...], dtype: np.dtype | None = None) -> None:
+    """Refuse a gradient that does not fit the output of the last forward pass.
+
+    Parameters
+    ----------
+    layer : str
+        Class name, for the error.
+    dy : ndarray of float
+        The gradient that `backward` was given.
+    shape : tuple of int
+        The output's shape.
+    dtype : dtype, optional
+        The output's dtype, in layers that hold parameters; by default any float passes.
+
+    Raises
+    ------
+    TypeError
+        If `dy` is no array, or its dtype is not allowed.
+    ValueError
+        If its shape is not the output's.
+    """
     dtypes = FLOAT_DTYPES if dtype is None else (dtype.type,)
     check_array(f"{layer}.backward", "dy", dy, shape=shape, dtypes=dtypes)
+
+
+def _flat(shape: tuple[int, ...]) -> tuple[int, int]:
+    return shape[0], math.prod(shape[1:])
+
+
+def _check_dtype(where: str, dtype: Any) -> None:
+    if dtype not in (*TRAINING_DTYPES, "float32", "float64"):
+        advice = "use float32 to train and float64 to check gradients"
+        actual = getattr(dtype, "__name__", str(dtype))
+        raise bad_argument(where, "dtype", "be float32 or float64", actual, advice, kind=TypeError)

@@ -36,7 +36,7 @@ def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[float
     -----
     With ``p = exp(z) / sum(exp(z))`` the loss is ``-log p[label]`` and its gradient is
     ``p - one_hot(label)``, both over the batch size. The largest logit is subtracted first,
-    which changes neither and lets no exponential overflow.
+    which changes neither and lets no exponential overflow. NaN logits give a NaN loss.
 
     Examples
     --------

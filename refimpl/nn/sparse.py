@@ -9,7 +9,7 @@ import numpy as np
 from refimpl.arrays import bad_argument, check_array
 from refimpl.formats import CSR
 from refimpl.kernels import matmul
-from refimpl.nn.layers import Layer, _check_dy, _check_forward_ran
+from refimpl.nn.layers import Layer, check_dy, check_forward_ran
 from refimpl.nn.parameter import Parameter
 
 
@@ -77,9 +77,9 @@ class SparseLinear(Layer):
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """Return ``dy @ W``; leave ``dy.sum(axis=0)`` as the gradient of the bias."""
-        _check_forward_ran("SparseLinear", self._batch)
+        check_forward_ran("SparseLinear", self._batch)
         shape = (self._batch, self.weight.shape[0])
-        _check_dy("SparseLinear", dy, shape, self.weight.dtype)
+        check_dy("SparseLinear", dy, shape, self.weight.dtype)
         if self._transposed is None:
             self._transposed = self.weight.transpose()
         if self.bias is not None:

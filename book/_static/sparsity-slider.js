@@ -3,13 +3,14 @@
 // <div class="sparsity-demo">
 //   <p class="sparsity-demo-static">text for readers without JavaScript</p>
 //   <script type="application/json">
-//     {"shape": [rows, cols], "start": 10,
+//     {"shape": [rows, cols], "total": 50200, "start": 10,
 //      "metrics": [["accuracy", "test accuracy"], ...],
 //      "frames": [{"sparsity": 0.5, "kept": 128, "accuracy": 0.97, "mask": "0110..."}, ...]}
 //   </script>
 // </div>
 //
-// `mask` holds the matrix row by row, 1 for a kept weight. `start` is the frame shown first;
+// `mask` holds the matrix row by row, 1 for a kept weight. `total` is what `kept` counts from,
+// where the picture shows only a part of the network. `start` is the frame shown first;
 // it is also the one that is printed. Text from the data reaches the page only through
 // textContent and attributes.
 "use strict";
@@ -29,7 +30,7 @@
   }
 
   function sentence(frame, data) {
-    const total = data.shape[0] * data.shape[1];
+    const total = data.total ?? data.shape[0] * data.shape[1];
     const values = (data.metrics ?? []).map(([key, label]) => `${label} ${frame[key].toFixed(3)}`);
     return [`${frame.kept} of ${total} weights kept`, ...values].join("; ");
   }

@@ -11,4 +11,4 @@ ROOT = Path(__file__).resolve().parent
 
 # Numba looks at the file that holds a kernel, not at the files that the kernel calls.
 # A folder named after all of refimpl never yields machine code of an older source.
-os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".numba_cache" / digest(ROOT / "refimpl")[:16]))
+os.environ["NUMBA_CACHE_DIR"] = str(ROOT / ".numba_cache" / digest(ROOT / "refimpl")[:16])

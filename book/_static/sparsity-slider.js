@@ -15,7 +15,7 @@
 // textContent and attributes.
 "use strict";
 (() => {
-  const SIDE = 280; // CSS pixels of the longer side of the drawn mask
+  const WIDTH = 384, HEIGHT = 256; // most CSS pixels of the drawn mask
 
   function element(tag, attributes = {}, ...children) {
     const made = document.createElement(tag);
@@ -32,14 +32,14 @@
   function sentence(frame, data) {
     const total = data.total ?? data.shape[0] * data.shape[1];
     const values = (data.metrics ?? []).map(([key, label]) => `${label} ${frame[key].toFixed(3)}`);
-    return [`${frame.kept} of ${total} weights kept`, ...values].join("; ");
+    return [`${frame.kept} of ${data.total} weights kept`, ...values].join("; ");
   }
 
   // One square a weight, whole pixels, a gap where there is room for one.
   function drawMask(canvas, mask, [rows, cols]) {
     const context = canvas.getContext("2d"), style = getComputedStyle(canvas);
     const scale = window.devicePixelRatio || 1;
-    const cell = Math.max(1, Math.floor(SIDE * scale / Math.max(rows, cols)));
+    const cell = Math.max(1, Math.floor(scale * Math.min(WIDTH / cols, HEIGHT / rows)));
     const gap = cell >= 6 ? 1 : 0;
     canvas.width = cols * cell;
     canvas.height = rows * cell;

@@ -41,7 +41,8 @@ def isolate_kernels(folder: Path) -> None:
     """
     profile = folder / "profile_default"
     profile.mkdir(parents=True, exist_ok=True)
-    (profile / "ipython_kernel_config.py").write_text('get_config().IPKernelApp.log_level = "ERROR"\n')
+    setting = 'get_config().IPKernelApp.log_level = "ERROR"\n'
+    (profile / "ipython_kernel_config.py").write_text(setting)
     os.environ["IPYTHONDIR"] = str(folder)
 
 

@@ -30,9 +30,9 @@ class Network:
     Raises
     ------
     TypeError
-        If `layers` is no dict, or holds something that is no layer.
+        If `layers` is no dict, a name no str, or what it names no layer.
     ValueError
-        If a name is not allowed, or a layer appears twice.
+        If there is no layer, a name is empty or holds a dot, or a layer appears twice.
 
     Examples
     --------
@@ -142,30 +142,35 @@ class Network:
 
 
 def _check_layers(layers: Any) -> None:
-    where = "Network"
+    where, argument = "Network", "layers"
     if not isinstance(layers, dict):
+        requirement, actual = "be a dict of names to layers", type(layers).__name__
         advice = 'write Network({"fc1": Linear(...), "relu1": ReLU()})'
-        actual = type(layers).__name__
-        raise bad_argument(
-            where, "layers", "be a dict of names to layers", actual, advice, kind=TypeError
-        )
+        raise bad_argument(where, argument, requirement, actual, advice, kind=TypeError)
     if not layers:
-        raise bad_argument(where, "layers", "hold a layer", "an empty dict", "add one")
+        raise bad_argument(where, argument, "hold a layer", "an empty dict", "add one")
     for name, layer in layers.items():
-        if not isinstance(name, str) or not name or "." in name:
-            advice = "call it fc1, say"
-            actual = repr(name)
-            raise bad_argument(where, "a name", "be a str without a dot", actual, advice)
-        if not isinstance(layer, Layer):
-            actual = repr(layer) if isinstance(layer, type) else type(layer).__name__
-            advice = "make one, such as ReLU()"
-            raise bad_argument(
-                where, f"layers[{name!r}]", "be a Layer", actual, advice, kind=TypeError
-            )
+        _check_name(name)
+        _check_layer(name, layer)
     n_twice = len(layers) - len({id(layer) for layer in layers.values()})
     if n_twice:
         advice = "make one object for each name"
-        raise bad_argument(where, "layers", "differ from each other", f"{n_twice} twice", advice)
+        raise bad_argument(where, argument, "differ from each other", f"{n_twice} twice", advice)
+
+
+def _check_name(name: Any) -> None:
+    requirement, advice = "be a str without a dot, not empty", "call it fc1, say"
+    if not isinstance(name, str):
+        raise bad_argument("Network", "a name", requirement, repr(name), advice, kind=TypeError)
+    if not name or "." in name:
+        raise bad_argument("Network", "a name", requirement, repr(name), advice)
+
+
+def _check_layer(name: str, layer: Any) -> None:
+    if not isinstance(layer, Layer):
+        argument, advice = f"layers[{name!r}]", "make one, such as ReLU()"
+        actual = repr(layer) if isinstance(layer, type) else type(layer).__name__
+        raise bad_argument("Network", argument, "be a Layer", actual, advice, kind=TypeError)
 
 
 def _check_state(state: Any, parameters: dict[str, Parameter]) -> None:

@@ -71,7 +71,9 @@ def load_digits(*, rng: np.random.Generator | None = None) -> Dataset:
 def _draw_stratified(
     labels: np.ndarray, n_of_class: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Indices of ``n_of_class[c]`` images of each class c, all subsets equally likely."""
-    members = (np.flatnonzero(labels == c) for c in range(len(n_of_class)))
-    drawn = [rng.choice(m, n, replace=False) for m, n in zip(members, n_of_class, strict=True)]
+    """Indices of ``n_of_class[c]`` images of each class c, at random."""
+    drawn = []
+    for label, n in enumerate(n_of_class):
+        members = np.flatnonzero(labels == label)
+        drawn.append(rng.choice(members, n, replace=False))
     return np.concatenate(drawn)

@@ -89,12 +89,14 @@ def _decode_entries(
     name: str, stream: BinaryIO, shape: tuple[int, ...], dtype: np.dtype
 ) -> np.ndarray:
     n_bytes = math.prod(shape) * dtype.itemsize
-    entries = _read_up_to(stream, n_bytes + 1)  # one more, to see that nothing follows
+    entries = _read_up_to(stream, n_bytes + 1)  # one more: nothing follows
     if len(entries) != n_bytes:
+        wanted = f"hold {n_bytes} bytes of entries for shape {shape}"
         got = "more" if len(entries) > n_bytes else str(len(entries))
-        raise _damaged(name, f"hold {n_bytes} bytes of entries for shape {shape}", got)
+        raise _damaged(name, wanted, got)
     if math.prod(max(n, 1) for n in shape) * dtype.itemsize > sys.maxsize:
-        raise _damaged(name, "have a shape that fits into memory", shape)  # a 0 among huge axes
+        # Empty, with axes too long for NumPy to count.
+        raise _damaged(name, "have a shape that fits into memory", shape)
     array = np.frombuffer(entries, dtype).reshape(shape)
     return array.astype(dtype.newbyteorder("="), copy=False)
 

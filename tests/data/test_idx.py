@@ -60,7 +60,7 @@ def read_or_refusal(folder, content: bytes) -> np.ndarray | None:
         lambda name: hnp.arrays(name, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0))
     )
 )
-def test_read_idx_inverts_an_independent_encoder(folder, array):
+def test_read_idx_inverts_the_encoder(folder, array):
     result = read(folder, encode(array))
     assert (result.dtype, result.shape) == (array.dtype, array.shape)
     np.testing.assert_array_equal(result, array)

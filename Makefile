@@ -6,6 +6,10 @@ PORT   ?= 8000
 BIN    := $(VENV)/bin
 STRICT := -W -n --keep-going
 
+# Our products are small: a second BLAS thread costs more in waiting than it adds, and beside
+# another busy process it makes a run many times slower.
+export OPENBLAS_NUM_THREADS ?= 1
+
 # Each set of extras is installed once, and again when pyproject.toml changes.
 READY      = $(VENV)/.installed-$(1)
 READY_BOOK = $(call READY,book+scale)

@@ -1,8 +1,8 @@
 """How much faster is a sparse product, really: dense BLAS, SciPy and refimpl on one thread.
 
-A 1024 x 1024 float32 weight with a random mask is multiplied with one vector and with batches
-of 64 and 256, at six sparsities. Each product is checked against the dense one before it is
-timed, and the contenders take turns. Repeat it alone on a quiet machine, with one job.
+A 1024 x 1024 float32 weight is pruned at random to six sparsities and multiplied with one
+vector and with batches of 64 and 256. Each product is checked before it is timed, and the
+contenders take turns. Run it with one job, on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import scipy.linalg  # Numba loads SciPy's BLAS later: too late for threads to be pinned
 import scipy.sparse
 
 from refimpl.arrays import bad_argument
 from refimpl.formats import CSR
-from refimpl.kernels import KERNELS, matmul
+from refimpl.kernels import KERNELS, Kernel, matmul
 from refimpl.masks import unstructured
 from refimpl.measure import compare, matmul_flops, pinned_threads, speedup
 from refimpl.saliency import random
@@ -44,11 +45,12 @@ def run_once(setting: dict[str, Any], seed: int) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        ``nnz`` and ``flops`` of the sparse product, and for ``dense`` (NumPy's BLAS, the
-        zeros multiplied like any number), ``scipy``, ``refimpl`` and, for a batch,
-        ``one_value`` (the plain loop of `csr_matmul`): ``<name>_seconds``, the median of a
-        call; ``<name>_spread``, the interquartile range; ``<name>_speedup`` over dense, the
-        median of the ratios round by round.
+        ``nnz`` and ``flops`` of the sparse product, and for each contender
+        ``<name>_seconds``, the median of a call; ``<name>_spread``, the interquartile range;
+        ``<name>_speedup`` over dense, the median of the ratios round by round. Contenders are
+        ``dense`` (NumPy's BLAS, before pruning), ``masked`` (the same product, of the weight
+        with its zeros), ``scipy``, ``refimpl`` and, for a batch, ``one_value`` (the plain loop
+        of `csr_matmul`).
 
     Raises
     ------
@@ -56,12 +58,12 @@ def run_once(setting: dict[str, Any], seed: int) -> dict[str, float]:
         If a product is wrong.
     """
     batch, size = setting["batch"], setting.get("size", SIZE)
-    w, x = _factors(size, batch, setting["sparsity"], np.random.default_rng(seed))
-    contenders = _contenders(w, x)
+    dense, w, x = _factors(size, batch, setting["sparsity"], np.random.default_rng(seed))
+    contenders = _contenders(dense, w, x)
     nnz = int(np.count_nonzero(w))
     with pinned_threads(1):
         for name, product in contenders.items():
-            check_product(name, product(), w, x)
+            check_product(name, product(), dense if name == "dense" else w, x)
         times = compare(contenders, repeats=setting.get("repeats", REPEATS))
     result: dict[str, float] = {"nnz": nnz, "flops": matmul_flops(size, size, batch, nnz=nnz)}
     for name, measured in times.items():
@@ -100,19 +102,23 @@ def check_product(name: str, y: np.ndarray, w: np.ndarray, x: np.ndarray) -> Non
 
 def _factors(
     size: int, batch: int, sparsity: float, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """A pruned weight with an exact count of zeros in random places, and what it multiplies."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A weight, the same with an exact count of zeros at random places, and their input."""
     weight = rng.standard_normal((size, size)).astype(np.float32)
     mask = unstructured(random(weight.shape, rng), sparsity)
     x = rng.standard_normal((size, batch)).astype(np.float32)
-    return np.where(mask, weight, np.float32(0)), x[:, 0].copy() if batch == 1 else x
+    pruned = np.where(mask, weight, np.float32(0))
+    return weight, pruned, x[:, 0].copy() if batch == 1 else x
 
 
-def _contenders(w: np.ndarray, x: np.ndarray) -> dict[str, Callable[[], np.ndarray]]:
+def _contenders(
+    dense: np.ndarray, w: np.ndarray, x: np.ndarray
+) -> dict[str, Callable[[], np.ndarray]]:
     """Products that each allocate their result, as a caller without `out` sees them."""
     a, peer = CSR.from_dense(w), scipy.sparse.csr_array(w)
     contenders = {
-        "dense": lambda: w @ x,
+        "dense": lambda: dense @ x,
+        "masked": lambda: w @ x,
         "scipy": lambda: peer @ x,
         "refimpl": lambda: matmul(a, x),
     }
@@ -122,7 +128,7 @@ def _contenders(w: np.ndarray, x: np.ndarray) -> dict[str, Callable[[], np.ndarr
     return contenders
 
 
-def _run(kernel: Any, a: CSR, x: np.ndarray) -> np.ndarray:
+def _run(kernel: Kernel, a: CSR, x: np.ndarray) -> np.ndarray:
     out = np.empty((a.shape[0], *x.shape[1:]), x.dtype)
     kernel.run(a, x, out)
     return out

@@ -10,7 +10,7 @@ import numpy as np
 from refimpl.arrays import bad_argument, check_array, xp_of
 from refimpl.formats import CSR, SparseMatrix
 from refimpl.formats.base import check_operand
-from refimpl.kernels import numba_csr
+from refimpl.kernels.numba_csr import csr_matmul, csr_matmul_four_values, csr_matvec
 
 _WHERE = "kernels.matmul"
 
@@ -55,11 +55,12 @@ class Kernel(NamedTuple):
         self.function(*inputs, np.asarray(out))
 
 
-# The first row that fits a product computes it. The rows below it are tested and timed too.
+# The first row that fits a product computes it.
+# A row that never comes first is kept to be compared with.
 KERNELS: tuple[Kernel, ...] = (
-    Kernel("csr_matvec", CSR, "numpy", 1, numba_csr.csr_matvec),
-    Kernel("csr_matmul_four_values", CSR, "numpy", 2, numba_csr.csr_matmul_four_values),
-    Kernel("csr_matmul", CSR, "numpy", 2, numba_csr.csr_matmul),
+    Kernel("csr_matvec", CSR, "numpy", 1, csr_matvec),
+    Kernel("csr_matmul_four_values", CSR, "numpy", 2, csr_matmul_four_values),
+    Kernel("csr_matmul", CSR, "numpy", 2, csr_matmul),
 )
 
 
@@ -146,13 +147,13 @@ def _workspace(
 
 
 def _readable(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """What a kernel reads: contiguous, aligned, values in the dtype it computes in.
+    """What a kernel reads: C-contiguous, its values in the dtype that is computed in.
 
     It is read-only: Numba then refuses a kernel that writes to an input, and compiles once
     for callers with and without the right to write.
     """
     wanted = dtype if array.dtype.kind == "f" else array.dtype
-    view = np.require(array, wanted, ["C", "A", "E"]).view()
+    view = np.ascontiguousarray(array, wanted).view()
     view.flags.writeable = False
     return view
 

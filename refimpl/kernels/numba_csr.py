@@ -20,7 +20,7 @@ from numba import njit, prange
 
 @njit(parallel=True, cache=True)
 def csr_matvec(data, indices, indptr, x, out):
-    """Multiply a CSR matrix with a vector, one dot product a row.
+    """Multiply CSR with a vector, one dot product a row.
 
     Parameters
     ----------
@@ -37,11 +37,11 @@ def csr_matvec(data, indices, indptr, x, out):
 
     Notes
     -----
-    ``out[i] = sum_k data[k] * x[indices[k]]`` over the row's entries: 2 nnz FLOPs. Each
-    stored value is used once, so the kernel waits for memory.
+    ``out[i] = sum_k data[k] * x[indices[k]]`` over the row's entries: 2 nnz
+    FLOPs. Each stored value is used once, so the kernel waits for memory.
 
-    Unsigned positions: a signed index may count from the end, so Numba tests each one's sign;
-    an unsigned one cannot, and the test is gone.
+    Unsigned positions: a signed index may count from the end, so Numba tests
+    each one's sign; an unsigned one cannot, and the test is gone.
     """
     for row in prange(out.size):
         total = out.dtype.type(0)
@@ -52,7 +52,7 @@ def csr_matvec(data, indices, indptr, x, out):
 
 @njit(parallel=True, cache=True)
 def csr_matmul(data, indices, indptr, x, out):
-    """Multiply a CSR matrix with a dense matrix, one stored value at a time.
+    """Multiply CSR with a dense matrix, one stored value at a time.
 
     Parameters
     ----------
@@ -65,9 +65,10 @@ def csr_matmul(data, indices, indptr, x, out):
 
     Notes
     -----
-    ``out[i, :] = sum_k data[k] * x[indices[k], :]``: 2 nnz batch FLOPs. The compiler turns the
-    loop over the batch into vector instructions, since its entries lie side by side. Each
-    stored value costs a load of a row of `x`, and a load and a store of a row of `out`.
+    ``out[i, :] = sum_k data[k] * x[indices[k], :]``: 2 nnz batch FLOPs. The
+    entries of the batch lie side by side, so the compiler turns the loop over
+    them into vector instructions. Each stored value costs a load of a row of
+    `x`, and a load and a store of a row of `out`.
     """
     for row in prange(out.shape[0]):
         y = out[row]
@@ -80,7 +81,7 @@ def csr_matmul(data, indices, indptr, x, out):
 
 @njit(parallel=True, cache=True)
 def csr_matmul_four_values(data, indices, indptr, x, out):
-    """Multiply a CSR matrix with a dense matrix, four stored values at a time.
+    """Multiply CSR with a dense matrix, four stored values at a time.
 
     Parameters
     ----------
@@ -91,8 +92,8 @@ def csr_matmul_four_values(data, indices, indptr, x, out):
     -----
     The same sums in the same order as in `csr_matmul`, with as many FLOPs.
 
-    Four values at a time: one load and one store of ``out[i, :]`` serve four multiplications
-    instead of one.
+    Four values at a time: one load and one store of ``out[i, :]`` serve four
+    multiplications instead of one.
     """
     for row in prange(out.shape[0]):
         y = out[row]

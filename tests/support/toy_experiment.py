@@ -45,6 +45,12 @@ def fail_at_seed_two(_setting, seed):
     return {"seed": seed}
 
 
+def fail_with_a_sentence(_setting, seed):
+    if seed == 1:
+        raise ValueError("toy: seed must be even, got 1; take another")
+    return {"seed": seed}
+
+
 def interrupt_at_seed_two(_setting, seed):
     if seed == 2:
         raise KeyboardInterrupt

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import scipy.linalg  # noqa: F401  SciPy brings a BLAS of its own: loaded here, every pin reaches it
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from refimpl.arrays import bad_argument, check_count
@@ -44,8 +45,8 @@ def pinned_threads(n: int) -> Iterator[None]:
     Notes
     -----
     Two libraries that each take all cores get in each other's way; libraries with different
-    numbers of threads cannot be compared. A library that is first imported inside the body
-    is not limited: import before pinning.
+    numbers of threads cannot be compared. NumPy's and SciPy's BLAS are reached. Another
+    library that is first imported inside the body is not: import before pinning.
 
     Examples
     --------

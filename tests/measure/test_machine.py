@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import getpass
 import json
 import platform
 import subprocess
+import sys
 from pathlib import Path
 
 import numba
@@ -15,6 +17,7 @@ from threadpoolctl import threadpool_info
 
 from refimpl.measure import machine, machine_stamp, pinned_threads
 
+ROOT = Path(__file__).parents[2]
 PYPROJECT = '[project]\nname = "refimpl"\n'
 
 
@@ -123,6 +126,18 @@ def test_pinned_threads_limits_numba():
 def test_pinned_threads_limits_blas():
     with pinned_threads(1):
         assert blas_threads() == {1}
+
+
+def test_pinned_threads_limits_a_blas_that_is_used_for_the_first_time_inside():
+    code = """
+from refimpl.measure import machine_stamp, pinned_threads
+with pinned_threads(1):
+    import scipy.linalg, scipy.sparse.linalg
+    print([library[-1] for library in machine_stamp()["blas"]])
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert set(ast.literal_eval(done.stdout)) == {"1"}
 
 
 def test_pinned_threads_restores_numba_after_an_error():

@@ -9,14 +9,8 @@ import numpy as np
 import scipy.sparse
 
 from refimpl.arrays import FLOAT_DTYPES, INDEX_DTYPES, bad_argument, check_array
-from refimpl.formats.base import (
-    SparseMatrix,
-    Stored,
-    check_dense,
-    check_index_width,
-    check_indices,
-    index_dtype,
-)
+from refimpl.formats.base import SparseMatrix, Stored, check_dense
+from refimpl.formats.indices import check_index_width, check_indices, index_dtype
 
 
 @final
@@ -89,7 +83,8 @@ class COO(SparseMatrix):
         check_dense("COO.from_dense", dense)
         rows, cols = np.nonzero(dense)
         index = index_dtype(dense.shape, rows.size)
-        return cls(rows.astype(index), cols.astype(index), dense[rows, cols], dense.shape)
+        data = dense[rows, cols]
+        return cls(rows.astype(index), cols.astype(index), data, dense.shape)
 
     @classmethod
     def from_scipy(cls, matrix: Any) -> Self:
@@ -152,9 +147,10 @@ class COO(SparseMatrix):
         dense[self.rows, self.cols] = self.data
         return dense
 
-    @np.errstate(over="ignore", invalid="ignore")  # IEEE 754 inf and NaN, as compiled kernels give
+    # Infinity and NaN as IEEE 754 has them, without a warning, as from a compiled kernel.
+    @np.errstate(over="ignore", invalid="ignore")
     def matmul(self, x: np.ndarray) -> np.ndarray:
-        """Multiply by a dense vector or matrix: each entry adds to one row of the result.
+        """Multiply by a vector or matrix: each entry adds to one row of the result.
 
         Parameters
         ----------
@@ -164,7 +160,8 @@ class COO(SparseMatrix):
         Returns
         -------
         ndarray, shape (m,) or (m, batch)
-            New; summed in float32 at least, rounded once to ``np.result_type(data, x)``.
+            New, of dtype ``np.result_type(data, x)``: summed in float32 at
+            least, rounded once.
 
         Raises
         ------
@@ -173,8 +170,9 @@ class COO(SparseMatrix):
 
         Notes
         -----
-        ``y_r = sum of a_rc x_c`` over the stored (r, c), in 2 nnz flops for each column of x.
-        Entries that are not stored are skipped, even where x is infinite or NaN.
+        ``y_r = sum of a_rc x_c`` over the stored (r, c), in 2 nnz flops for
+        each column of x. Entries that are not stored are skipped, even where x
+        is infinite or NaN.
         """
         data, x, y, dtype = self._operands(x)
         for row, col, value in zip(self.rows, self.cols, data, strict=True):

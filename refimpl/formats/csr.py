@@ -9,15 +9,9 @@ import numpy as np
 import scipy.sparse
 
 from refimpl.arrays import FLOAT_DTYPES, INDEX_DTYPES, bad_argument, check_array
-from refimpl.formats.base import (
-    SparseMatrix,
-    Stored,
-    check_dense,
-    check_index_width,
-    check_indices,
-    index_dtype,
-)
+from refimpl.formats.base import SparseMatrix, Stored, check_dense
 from refimpl.formats.coo import COO, check_scipy_dtype
+from refimpl.formats.indices import check_index_width, check_indices, index_dtype
 
 
 @final
@@ -193,9 +187,10 @@ class CSR(SparseMatrix):
         coo = self.to_coo()
         return CSR.from_coo(COO(coo.cols, coo.rows, coo.data, self.shape[::-1]))
 
-    @np.errstate(over="ignore", invalid="ignore")  # IEEE 754 inf and NaN, as compiled kernels give
+    # Infinity and NaN as IEEE 754 has them, without a warning, as from a compiled kernel.
+    @np.errstate(over="ignore", invalid="ignore")
     def matmul(self, x: np.ndarray) -> np.ndarray:
-        """Multiply by a dense vector or matrix: each row gathers its own sum.
+        """Multiply by a vector or matrix: each row gathers its own sum.
 
         Parameters
         ----------
@@ -205,7 +200,8 @@ class CSR(SparseMatrix):
         Returns
         -------
         ndarray, shape (m,) or (m, batch)
-            New; summed in float32 at least, rounded once to ``np.result_type(data, x)``.
+            New, of dtype ``np.result_type(data, x)``: summed in float32 at
+            least, rounded once.
 
         Raises
         ------
@@ -214,9 +210,9 @@ class CSR(SparseMatrix):
 
         Notes
         -----
-        ``y_i = sum of data[k] x[indices[k]]`` over ``indptr[i] <= k < indptr[i + 1]``, in
-        2 nnz flops for each column of x. Entries that are not stored are skipped, even where
-        x is infinite or NaN.
+        ``y_i = sum of data[k] x[indices[k]]`` over
+        ``indptr[i] <= k < indptr[i + 1]``, in 2 nnz flops for each column of x.
+        Entries that are not stored are skipped, even where x is infinite or NaN.
         """
         data, x, y, dtype = self._operands(x)
         for row in range(self.shape[0]):
@@ -253,13 +249,18 @@ def _check_row_pointers(where: str, indptr: np.ndarray, nnz: int) -> None:
         raise bad_argument(where, "indptr", "never decrease", actual, advice)
 
 
-def _check_increasing_columns(where: str, indices: np.ndarray, indptr: np.ndarray) -> None:
+def _check_increasing_columns(
+    where: str,
+    indices: np.ndarray,
+    indptr: np.ndarray,
+) -> None:
     falls = indices[1:] <= indices[:-1]
     row_starts = indptr[(indptr > 0) & (indptr < indices.size)]
     falls[row_starts - 1] = False  # a new row may begin at any column
     if falls.any():
         k = int(falls.argmax())
         row = int(np.searchsorted(indptr, k, side="right")) - 1
+        requirement = "strictly increase within a row"
         actual = f"{indices[k]} then {indices[k + 1]} in row {row}"
         advice = "sort the row and sum duplicates: CSR.from_scipy does"
-        raise bad_argument(where, "indices", "strictly increase within a row", actual, advice)
+        raise bad_argument(where, "indices", requirement, actual, advice)

@@ -78,7 +78,7 @@ def test_kernel_gives_the_same_bits_on_one_thread_and_on_all(kernel):
 @pytest.mark.parametrize("kernel", **NAMED)
 def test_kernel_agrees_with_scipy_on_small_whole_numbers(kernel):
     rng = np.random.default_rng(3)
-    peer = scipy.sparse.random_array((70, 50), density=0.2, rng=rng, format="csr")
+    peer = scipy.sparse.random_array((70, 50), density=0.2, random_state=rng, format="csr")
     peer.data = np.round(9 * peer.data - 4.5).astype(np.float64)
     x = rng.integers(-9, 10, (50, 6)[: kernel.x_ndim]).astype(np.float64)
     np.testing.assert_array_equal(product(kernel, CSR.from_scipy(peer), x), peer @ x)

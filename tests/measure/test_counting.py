@@ -62,7 +62,9 @@ def test_dense_weight_bytes_matches_numpy(shape, dtype):
 @pytest.mark.parametrize("density", [0.0, 0.1, 1.0])
 def test_csr_weight_bytes_matches_scipy(dtype, density):
     rng = np.random.default_rng(0)
-    m = scipy.sparse.random_array((20, 30), density=density, format="csr", dtype=dtype, rng=rng)
+    m = scipy.sparse.random_array(
+        (20, 30), density=density, format="csr", dtype=dtype, random_state=rng
+    )
     stored = m.data.nbytes + m.indices.nbytes + m.indptr.nbytes
     itemsize, index_itemsize = m.dtype.itemsize, m.indices.dtype.itemsize
     assert csr_weight_bytes(20, m.nnz, itemsize, index_itemsize) == stored

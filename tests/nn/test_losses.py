@@ -107,6 +107,14 @@ def test_cross_entropy_of_huge_logits_is_exact(dtype, label, loss):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_cross_entropy_of_rows_far_apart_is_exact(dtype):
+    logits = np.array([[1e4, 1e4], [-1e4, -1e4]], dtype)
+    loss, dlogits = softmax_cross_entropy(logits, np.array([0, 1]))
+    assert loss == float(np.log(dtype(2)))
+    np.testing.assert_array_equal(dlogits, [[-0.25, 0.25], [0.25, -0.25]])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_cross_entropy_does_not_change_when_all_logits_shift(dtype):
     # Small integers and a power of two, so that the shifted logits are exact.
     logits, labels = np.array([[1, -3, 2], [0, 4, -1]], dtype), np.array([0, 2])

@@ -1,10 +1,9 @@
-"""Sphinx extension of the book. Four duties:
+"""Sphinx extension of the book. Three duties:
 
 1. copy the MathJax files that the pages load out of ``sphinx-mathjax-offline``;
 2. key the caches of executed chapters and compiled kernels on refimpl, and refuse to run
    chapters on a refimpl that is not the one in the tree;
-3. write an ``.ipynb`` beside each chapter and let the theme offer it;
-4. link the short names in signatures, ``Parameter``, to where refimpl documents them.
+3. write an ``.ipynb`` beside each chapter and let the theme offer it.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from pathlib import Path
 from caches import choose_caches, digest, imported_package
 from notebooks import is_chapter, write_notebook
 from sphinx.util import logging
-from sphinx.util.nodes import make_refnode
 
 logger = logging.getLogger(__name__)
 
@@ -65,24 +63,8 @@ def offer_notebook(app, pagename, templatename, context, doctree) -> None:  # no
     context["ipynb_source"] = f"{pagename}.ipynb"
 
 
-def resolve_short_name(app, env, node, contnode):
-    """Find the one public object of refimpl that ends in an unqualified name."""
-    target = node.get("reftarget", "")
-    if node.get("refdomain") != "py" or not target or "." in target:
-        return None
-    objects = env.get_domain("py").objects
-    found = {
-        name for name in objects if name.startswith("refimpl.") and name.endswith(f".{target}")
-    }
-    if len(found) != 1:
-        return None
-    entry = objects[found.pop()]
-    return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, contnode)
-
-
 def setup(app):
     app.connect("config-inited", key_caches)
     app.connect("html-page-context", offer_notebook, priority=400)  # before the theme's own
-    app.connect("missing-reference", resolve_short_name)
     app.connect("build-finished", copy_mathjax)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -15,8 +15,8 @@ KEYS = ("href", "src", "data", "poster")
 INLINE = ("data:", "mailto:", "javascript:")
 # A plot without `image: alt:` metadata gets its file's path as alt text.
 PATH_LIKE = re.compile(r"\.(png|svg|jpe?g|gif|webp)$", re.I)
-# sphinx-proof gives every proof the same id; nothing links to it.
-KNOWN_REPEATED = {"proof-content"}
+# sphinx-proof and sphinx-exercise give all their boxes the same ids; nothing links to them.
+KNOWN_REPEATED = {"proof-content", "exercise-content", "solution-content"}
 STYLE_ADDRESS = re.compile(r"(?:url\(|@import)\s*['\"]?((?:https?:)?//[^'\")\s]+)")
 
 

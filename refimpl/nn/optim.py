@@ -284,20 +284,17 @@ def _clear_pruned(parameter: Parameter, *arrays: np.ndarray) -> None:
 
 
 def _distinct_parameters(where: str, parameters: Any) -> list[Parameter]:
-    found = list(parameters) if isinstance(parameters, Sequence) else [parameters]
-    strangers = [type(p).__name__ for p in found if not isinstance(p, Parameter)]
+    advice = "pass network.parameters()"
+    listed = isinstance(parameters, list | tuple)
+    items = parameters if listed else [parameters]
+    strangers = [item for item in items if not (listed and isinstance(item, Parameter))]
     if strangers:
+        actual = type(strangers[0]).__name__
         raise bad_argument(
-            where,
-            "parameters",
-            "be a list of Parameter",
-            strangers[0],
-            "pass network.parameters()",
-            kind=TypeError,
+            where, "parameters", "be a list of Parameter", actual, advice, kind=TypeError
         )
-    if not found or len({id(p) for p in found}) < len(found):
-        actual = f"{len(found)} with {len({id(p) for p in found})} distinct"
-        raise bad_argument(
-            where, "parameters", "be at least one, each once", actual, "pass network.parameters()"
-        )
-    return found
+    n_distinct = len({id(parameter) for parameter in parameters})
+    if not parameters or n_distinct < len(parameters):
+        actual = f"{len(parameters)} with {n_distinct} distinct"
+        raise bad_argument(where, "parameters", "be at least one, each once", actual, advice)
+    return list(parameters)

@@ -38,7 +38,8 @@ def csr_matvec(data, indices, indptr, x, out):
     Notes
     -----
     ``out[i] = sum_k data[k] * x[indices[k]]`` over the row's entries: 2 nnz
-    FLOPs. Each stored value is used once, so the kernel waits for memory.
+    FLOPs. The additions of a row keep their order, so each waits for the one
+    before it.
 
     Unsigned positions: a signed index may count from the end, so Numba tests
     each one's sign; an unsigned one cannot, and the test is gone.

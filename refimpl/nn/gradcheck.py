@@ -69,9 +69,9 @@ def gradient_errors(
     The scale is :math:`\lVert g \rVert`, the typical size of :math:`\langle g, u \rangle`,
     and not that product itself, which may cancel to nothing. It is never taken below 1e-4 of
     :math:`\sum_i \lvert v_i y_i \rvert`, or a gradient of 0 could not be told from rounding.
-    The difference has a truncation
-    error of order :math:`h^2` and a rounding error of order :math:`\epsilon / h`; their sum is
-    least near :math:`h = \epsilon^{1/3}`, that is 6e-6 in float64.
+    The difference has a truncation error of order :math:`h^2` and a rounding error of order
+    :math:`\epsilon / h`; their sum is least near :math:`h = \epsilon^{1/3}`, that is 6e-6 in
+    float64.
 
     Two forward passes for each direction and array, against two for each *entry* if
     derivatives were compared one by one.
@@ -158,7 +158,7 @@ def check_gradients(
     """
     check_positive("check_gradients", "tolerance", tolerance)
     errors = gradient_errors(layer, x, rng=rng, step=step, directions=directions)
-    worst = max(errors, key=lambda name: _nan_is_worst(errors[name]))
+    worst = max(errors, key=lambda name: math.inf if math.isnan(errors[name]) else errors[name])
     if not errors[worst] <= tolerance:
         raise bad_argument(
             "check_gradients",
@@ -250,7 +250,7 @@ class _Probe:
         kept = True if mask is None else mask
         scale = max(float(np.linalg.norm(gradient[kept])), self._floor)
         misses = [self._miss(array, gradient, kept) for _ in range(self._directions)]
-        worst = max(misses, key=_nan_is_worst)
+        worst = float(np.max(misses))  # NaN if one is
         return worst / scale if scale else worst
 
     def _miss(self, array: np.ndarray, gradient: np.ndarray, kept: np.ndarray | bool) -> float:
@@ -277,10 +277,6 @@ def _apart(rng: np.random.Generator) -> np.random.Generator:
     gradient ``v.T @ x`` is symmetric, and a transposed one would pass.
     """
     return rng.spawn(1)[0]
-
-
-def _nan_is_worst(error: float) -> float:
-    return math.inf if math.isnan(error) else error
 
 
 def _check_settings(where: str, step: Any, directions: Any, rng: Any) -> None:

@@ -245,6 +245,12 @@ def test_parameters_and_input_come_back_bit_for_bit():
     assert [p.value.tobytes() for p in checked.parameters()] + [x.tobytes()] == before
 
 
+def test_a_read_only_input_can_be_checked():
+    x = images()
+    x.flags.writeable = False
+    assert max(gradient_errors(network(), x, rng=generator()).values()) < 1e-8
+
+
 class BreaksLater(Linear):
     """Fails at its third forward pass, when the weight has been moved."""
 

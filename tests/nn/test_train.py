@@ -170,6 +170,19 @@ def test_history_train_loss_weighs_a_short_batch_by_its_examples():
 
 
 @pytest.mark.parametrize(
+    ("every", "expected"), [(1, (1.0, 2.0, 3.0, 4.0, 5.0)), (2, (1.5, 3.5, 5.0)), (5, (65 / 23,))]
+)
+def test_history_train_loss_covers_the_steps_since_the_entry_before(data, every, expected):
+    losses = iter(range(1, 6))
+
+    def count(outputs, targets):  # noqa: ARG001 - the loss's signature
+        return float(next(losses)), np.zeros_like(outputs)
+
+    history = train(small_network(), data, epochs=1, evaluate_every=every, loss=count)
+    assert history.train_loss == pytest.approx(expected, rel=1e-15)
+
+
+@pytest.mark.parametrize(
     ("every", "steps"),
     [
         (None, (5, 10)),

@@ -90,8 +90,11 @@ def faint_text(chromium, theme: str, root: str = "body") -> list[str]:
 
 
 def search_results(chromium, base: str, word: str) -> list[str]:
-    """Addresses that the book's own search finds for a word."""
+    """Addresses of the pages that the book's own search finds for a word."""
     chromium.get(f"{base}search.html?q={word}")
-    links = "document.querySelectorAll('#search-results li a')"
-    becomes_true(chromium, f"return {links}.length", seconds=3)
-    return chromium.execute_script(f"return [...{links}].map(a => a.href)")
+    found = "document.querySelector('#search-results')"
+    # The script lists the pages one by one, and says so when it has come to the end.
+    done = f"return /finished|did not match/.test({found}?.innerText)"
+    if not becomes_true(chromium, done):
+        raise TimeoutError(f"the search for {word!r} did not end")
+    return chromium.execute_script(f"return [...{found}.querySelectorAll('li a')].map(a => a.href)")

@@ -54,7 +54,8 @@ def count_kept(size: int, sparsity: float) -> int:
     """
     check_count("count_kept", "size", size, 0)
     check_fraction("count_kept", "sparsity", sparsity)
-    return int(size) - math.floor(Fraction(str(sparsity)) * int(size) + Fraction(1, 2))
+    size, exact = int(size), Fraction(str(sparsity))
+    return size - math.floor(exact * size + Fraction(1, 2))
 
 
 def keep_top_k(saliency: np.ndarray, n_keep: int) -> np.ndarray:
@@ -196,8 +197,8 @@ def _top_k(saliency: np.ndarray, n_keep: int) -> np.ndarray:
         return xp.zeros(saliency.shape, dtype=bool)
     flat = xp.ravel(saliency)  # in C order
     first_kept = flat.size - n_keep
-    threshold = xp.partition(flat, first_kept)[first_kept]  # the least saliency that is kept
-    mask = flat > threshold  # at most n_keep - 1 entries
+    threshold = xp.partition(flat, first_kept)[first_kept]
+    mask = flat > threshold  # fewer than n_keep entries
     ties = xp.flatnonzero(flat == threshold)
     mask[ties[: n_keep - int(mask.sum())]] = True
     return mask.reshape(saliency.shape)

@@ -53,7 +53,7 @@ def magnitude(w: np.ndarray) -> np.ndarray:
     """
     check_array("magnitude", "w", w, dtypes=FLOAT_DTYPES)
     xp = xp_of(w)
-    return xp.asarray(xp.abs(w))  # asarray: abs of an array without axes is a scalar
+    return xp.asarray(xp.abs(w))  # abs of an array without axes is a scalar
 
 
 def random(shape: int | Sequence[int], rng: np.random.Generator) -> np.ndarray:

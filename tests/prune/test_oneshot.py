@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 
 from refimpl import nn
 from refimpl.data import load_digits
@@ -228,8 +227,7 @@ def dense_and_pruned_accuracy(seed):
 @pytest.fixture(scope="module")
 def accuracies():
     """Mean over five seeds, dense and pruned."""
-    with threadpool_limits(1):  # a second thread only gets in the way of products this small
-        return np.mean([dense_and_pruned_accuracy(seed) for seed in range(5)], axis=0)
+    return np.mean([dense_and_pruned_accuracy(seed) for seed in range(5)], axis=0)
 
 
 def test_dense_digits_network_reaches_96_percent(accuracies):

@@ -55,7 +55,6 @@ class Kernel(NamedTuple):
         self.function(*inputs, np.asarray(out))
 
 
-# [table]
 # The first row that fits a product computes it.
 # A row that never comes first is kept to be compared with.
 KERNELS: tuple[Kernel, ...] = (
@@ -63,7 +62,7 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("csr_matmul_four_values", CSR, "numpy", 2, csr_matmul_four_values),
     Kernel("csr_matmul", CSR, "numpy", 2, csr_matmul),
 )
-# [/table]
+# End of the table.
 
 
 @np.errstate(over="ignore", invalid="ignore")  # IEEE 754 inf and NaN, jitted or not

@@ -218,7 +218,7 @@ def check_fraction(where: str, argument: str, fraction: Any, *, one_allowed: boo
     ValueError
         If it is out of range or NaN.
     """
-    if isinstance(fraction, bool) or not isinstance(fraction, int | float | np.number):
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float | np.integer | np.floating):
         advice = "give a fraction such as 0.9"
         raise bad_argument(where, argument, "be a number", repr(fraction), advice, kind=TypeError)
     if not (0 <= fraction < 1 or (one_allowed and fraction == 1)):

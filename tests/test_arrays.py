@@ -133,7 +133,7 @@ def test_check_fraction_refuses_what_is_out_of_range(fraction):
         arrays.check_fraction("f", "sparsity", fraction)
 
 
-@pytest.mark.parametrize("fraction", ["0.5", None, True, [0.5]])
+@pytest.mark.parametrize("fraction", ["0.5", None, True, [0.5], np.complex128(0.5)])
 def test_check_fraction_refuses_what_is_no_number(fraction):
     with pytest.raises(TypeError, match="f: sparsity must be a number"):
         arrays.check_fraction("f", "sparsity", fraction)

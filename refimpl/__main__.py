@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Examples
     --------
     >>> main(["list"])  # doctest: +ELLIPSIS
-    magnitude_curve ...
+    magnitude_curve (110 runs)
+    ...
     0
     """
     parser = _parser()
@@ -98,10 +99,9 @@ def _count(text: str) -> int:
 
 
 def _list() -> None:
-    width = max(len(_name(module)) for module in EXPERIMENTS)
     for module in EXPERIMENTS:
         runs = len(module.SETTINGS) * len(module.SEEDS)
-        print(f"{_name(module):{width}}  {_question(module)} ({runs} runs)")
+        print(f"{_name(module)} ({runs} runs)\n    {_question(module)}")
     print("\nRun one:  python -m refimpl run NAME     Options:  python -m refimpl run --help")
 
 

@@ -55,11 +55,13 @@ def plot_mask(ax: Axes, mask: np.ndarray) -> Axes:
     check_array("plot_mask", "mask", mask, ndim=2, dtypes=(np.bool_,))
     n_out, n_in = mask.shape
     ax.imshow(mask, cmap=ListedColormap([PRUNED, KEPT]), vmin=0, vmax=1, interpolation="nearest")
+    ax.set_xticks([])
+    ax.set_yticks([])
     ax.set_xticks(np.arange(n_in + 1) - 0.5, minor=True)
     ax.set_yticks(np.arange(n_out + 1) - 0.5, minor=True)
     if max(mask.shape) <= 64:  # a line between squares that are large enough for it
         ax.grid(which="minor", color="white", linewidth=1)
-    ax.tick_params(which="both", length=0, labelbottom=False, labelleft=False)
+    ax.tick_params(which="minor", length=0)
     for side in ax.spines.values():
         side.set_visible(False)
     return ax

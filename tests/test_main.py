@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def experiment(name, run_once, settings=({"scale": 1.0}, {"scale": 2.0})):
-    module = ModuleType(f"refimpl.experiments.{name}", "How does it end. More is said later.")
+    module = ModuleType(f"refimpl.experiments.{name}", "How does it end.\n\nMore is said later.")
     module.SETTINGS, module.SEEDS, module.run_once = settings, (0, 1, 2), run_once
     return module
 
@@ -41,7 +41,7 @@ def run_words(folder, name="toy_draw", *more):
 @pytest.mark.parametrize("words", [[], ["list"]])
 def test_list_names_every_experiment_with_its_question(words, capsys):
     assert command.main(words) == 0
-    assert "toy_draw  How does it end. More is said later (6 runs)" in capsys.readouterr().out
+    assert "toy_draw (6 runs)\n    How does it end\n" in capsys.readouterr().out
 
 
 def test_run_computes_every_setting_and_seed(tmp_path):

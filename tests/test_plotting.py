@@ -70,6 +70,14 @@ def test_plot_mask_of_one_kind_keeps_its_colour(ax, value):
     assert shown == pytest.approx(to_rgb(plotting.KEPT if value else plotting.PRUNED))
 
 
+@pytest.mark.parametrize("side", [1, 3, 10, 64])
+def test_plot_mask_separates_all_squares(ax, side):
+    plotting.plot_mask(ax, np.ones((side, side), bool))
+    between = np.arange(side + 1) - 0.5
+    np.testing.assert_array_equal(ax.xaxis.get_minorticklocs(), between)
+    np.testing.assert_array_equal(ax.yaxis.get_minorticklocs(), between)
+
+
 def test_kept_and_pruned_differ_in_brightness():
     light, dark = luminance(plotting.PRUNED) + 0.05, luminance(plotting.KEPT) + 0.05
     assert light / dark >= 3  # WCAG 2.1, 1.4.11

@@ -66,6 +66,7 @@ def run_once(setting: dict[str, Any], seed: int) -> dict[str, float]:
     >>> result["kept"]
     5020
     """
+    # [run starts]
     split, init, order, again, chance = np.random.default_rng(seed).spawn(5)
     digits = standardize(load_digits(rng=split))
     saliency = {"magnitude": magnitude, "random": lambda w: random(w.shape, chance)}
@@ -79,6 +80,7 @@ def run_once(setting: dict[str, Any], seed: int) -> dict[str, float]:
     result |= {"one_shot": accuracy(), "kept": sum(int(mask.sum()) for mask in masks.values())}
     _train(network, digits, epochs, 3e-3, again)
     return result | {"fine_tuned": accuracy()}
+    # [run ends]
 
 
 def _train(

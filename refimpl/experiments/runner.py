@@ -106,6 +106,7 @@ def run(
     [(0, {'heads': 5}), (1, {'heads': 6})]
     """
     tasks = _tasks(function, settings, seeds, Path(folder))
+    # [loop starts]
     finished = {task.path: _read(task) for task in tasks if task.path.exists()}
     missing = [task for task in tasks if task.path not in finished]
     Path(folder).mkdir(parents=True, exist_ok=True)
@@ -118,6 +119,7 @@ def run(
             finished[path] = decode(text)
             bar.update()
     return [finished[task.path] for task in tasks]
+    # [loop ends]
 
 
 def _tasks(

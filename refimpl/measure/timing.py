@@ -234,17 +234,28 @@ def compare(
     for function in functions.values():
         _seconds(function, warmup, clock)
     calls = {name: _calls_per_sample(f, clock) for name, f in functions.items()}
-    samples: dict[str, list[float]] = {name: [] for name in functions}
-    for round_number in range(repeats):
-        names = list(functions) if round_number % 2 == 0 else list(reversed(functions))
-        for name in names:
-            elapsed = _seconds(functions[name], calls[name], clock)
-            samples[name].append(elapsed / calls[name])
+    samples = _samples_in_turns(functions, calls, repeats, clock)
     stamp = machine_stamp()
     return {
         name: Measurement(tuple(samples[name]), flops.get(name), bytes_moved.get(name), stamp)
         for name in functions
     }
+
+
+def _samples_in_turns(
+    functions: Mapping[str, Callable[[], object]],
+    calls: Mapping[str, int],
+    repeats: int,
+    clock: Callable[[], float],
+) -> dict[str, list[float]]:
+    """Take one sample of each function a round; every second round runs in reverse."""
+    samples: dict[str, list[float]] = {name: [] for name in functions}
+    for round_number in range(repeats):
+        backwards = round_number % 2 == 1
+        for name in reversed(list(functions)) if backwards else functions:
+            elapsed = _seconds(functions[name], calls[name], clock)
+            samples[name].append(elapsed / calls[name])
+    return samples
 
 
 def _named_costs(

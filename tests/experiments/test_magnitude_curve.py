@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from refimpl.experiments import run, summarize
 from refimpl.experiments.magnitude_curve import SEEDS, SETTINGS, SPARSITIES, run_once
 from refimpl.measure import pinned_threads
 
+ROOT = Path(__file__).parents[2]
 SIZE = 64 * 300 + 300 * 100 + 100 * 10
 
 
@@ -69,6 +72,28 @@ def test_magnitude_curve_runs_through_the_runner(tmp_path):
     records = run(run_once, settings, [0, 1], folder=tmp_path, progress=False)
     results = [group["results"]["kept"]["values"] for group in summarize(records)["settings"]]
     assert results == [[SIZE, SIZE], [SIZE // 2, SIZE // 2]]
+
+
+@pytest.fixture
+def recorded():
+    """What the chapter reads."""
+    return json.loads((ROOT / "book" / "results" / "magnitude_curve.json").read_text("utf8"))
+
+
+def test_recorded_curve_has_every_setting_and_seed(recorded):
+    assert [group["setting"] for group in recorded["settings"]] == list(SETTINGS)
+    assert recorded["seeds"] == list(SEEDS)
+
+
+def test_recorded_curve_comes_from_committed_code(recorded):
+    assert [machine["dirty"] for machine in recorded["machines"]] == [False]
+
+
+def test_recorded_curve_is_a_point_from_dense_at_ninety_percent(recorded):
+    setting = {"saliency": "magnitude", "sparsity": 0.9}
+    (results,) = [g["results"] for g in recorded["settings"] if g["setting"] == setting]
+    lost = results["dense"]["mean"] - results["fine_tuned"]["mean"]
+    assert 0 < lost <= 0.01
 
 
 def test_run_once_rejects_another_saliency():

@@ -96,7 +96,8 @@ def mean_squared_error(prediction: np.ndarray, target: np.ndarray) -> tuple[floa
         advice = "leave empty batches out"
         raise bad_argument(where, "prediction", "have an entry", prediction.shape, advice)
     difference = prediction - target
-    return float((difference * difference).mean()), difference * (2 / difference.size)
+    loss = float((difference * difference).mean())
+    return loss, difference * (2 / difference.size)
 
 
 def _check_logits_and_labels(logits: np.ndarray, labels: np.ndarray) -> None:

@@ -130,6 +130,9 @@ def fit(
     ``optimizer.step()``. For a network of :math:`p` weights in linear layers and a batch
     of :math:`b` it costs about :math:`6 p b` FLOPs: :math:`2 p b` forward, twice that back.
 
+    The same seed gives the same bits on the same machine with as many BLAS threads. With
+    another number of threads, products are summed in another order and round differently.
+
     Examples
     --------
     >>> import numpy as np

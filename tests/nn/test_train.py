@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from refimpl.data import load_digits, load_mnist, standardize
 from refimpl.nn import (
@@ -423,6 +424,14 @@ def test_unpaired_or_missing_examples_are_refused(use, x, y, message):
         use(small_network(), (x, y))
 
 
+@pytest.fixture
+def one_thread():
+    """Sums in one order, whatever the number of cores."""
+    with threadpool_limits(limits=1):
+        yield
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_digits_mlp_reaches_ninety_six_percent(seed):
     data = load_digits()
@@ -434,7 +443,7 @@ def test_digits_mlp_reaches_ninety_six_percent(seed):
 
 
 @pytest.mark.mnist
-@pytest.mark.usefixtures("mnist_folder")
+@pytest.mark.usefixtures("mnist_folder", "one_thread")
 def test_mnist_lenet_300_100_reaches_ninety_eight_percent():
     data = standardize(load_mnist())
     rng = np.random.default_rng(0)

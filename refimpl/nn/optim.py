@@ -250,7 +250,8 @@ class Adam(Optimizer):
         m *= self.beta1  # l. 7
         m += np.multiply(gradient, 1 - self.beta1, out=scratch)
         v *= self.beta2  # l. 8
-        v += np.multiply(np.square(gradient, out=gradient), 1 - self.beta2, out=gradient)
+        np.square(gradient, out=gradient)
+        v += np.multiply(gradient, 1 - self.beta2, out=gradient)
         m_hat = np.divide(m, 1 - self.beta1**t, out=gradient)  # l. 9
         v_hat = np.divide(v, 1 - self.beta2**t, out=scratch)  # l. 10
         denominator = np.sqrt(v_hat, out=scratch)

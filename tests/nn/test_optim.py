@@ -114,6 +114,17 @@ def test_adam_first_step_has_the_size_of_lr(size):
     np.testing.assert_allclose(parameter.value, [0.875, 1.125], rtol=0, atol=1.3e-6)
 
 
+def test_adam_moves_a_regrown_weight_further_than_lr():
+    parameter = Parameter(np.zeros(2))
+    parameter.mask = np.array([True, False])
+    optimizer = Adam([parameter], lr=1.0)
+    take_steps(parameter, optimizer, np.ones((20_000, 2)))
+    parameter.mask = None
+    take_steps(parameter, optimizer, np.ones((1, 2)))
+    # m = 0.1 g and v = 0.001 g**2, and late in training nothing corrects them.
+    assert parameter.value[1] == pytest.approx(-math.sqrt(10), rel=1e-6)
+
+
 @every_optimizer
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_optimizers_keep_the_dtype(make, dtype):

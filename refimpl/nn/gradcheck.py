@@ -253,7 +253,7 @@ class _Probe:
         worst = float(np.max(misses))  # NaN if one is
         return worst / scale if scale else worst
 
-    def _miss(self, array: np.ndarray, gradient: np.ndarray, kept: np.ndarray | bool) -> float:
+    def _miss(self, array: np.ndarray, gradient: np.ndarray, kept: Any) -> float:
         """Difference quotient minus gradient, along one random direction."""
         u = np.where(kept, self._rng.standard_normal(array.shape), 0)
         here = array.copy()
@@ -265,7 +265,7 @@ class _Probe:
             rise -= self._f()
         finally:
             np.copyto(array, here)
-        moved = np.where(kept, ahead - behind, 0)  # what h * u became when it was rounded
+        moved = np.where(kept, ahead - behind, 0)  # 2 * h * u, as it was rounded
         expected = float(np.vdot(np.where(kept, gradient, 0), moved))
         return abs(rise - expected) / (2 * self._step)
 

@@ -1,4 +1,4 @@
-"""Training: batches, bookkeeping, refusals, and what it reaches on real digits."""
+"""Training: batches, bookkeeping, refusals."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 
-from refimpl.data import load_digits, load_mnist, standardize
 from refimpl.nn import (
     SGD,
     Adam,
@@ -22,9 +20,7 @@ from refimpl.nn import (
     ReLU,
     evaluate,
     fit,
-    lenet_300_100,
     mean_squared_error,
-    mlp,
 )
 
 N = 23
@@ -61,10 +57,10 @@ def small_network(seed: int = 0, spy: Spy | None = None) -> Network:
     return Network({**first, **layers, "fc2": Linear(5, 3, rng=rng, dtype=np.float64)})
 
 
-def train(network: Network, data, *, lr: float = 0.1, seed: int = 0, **settings) -> History:
-    rng = np.random.default_rng(seed)
-    settings = {"epochs": 2, "batch_size": 5, **settings}
-    return fit(network, SGD(network.parameters(), lr=lr), *data, rng=rng, **settings)
+def train(network: Network, data, *, optimizer=None, lr=0.1, seed=0, **settings) -> History:
+    optimizer = optimizer or SGD(network.parameters(), lr=lr)
+    settings = {"epochs": 2, "batch_size": 5, "rng": np.random.default_rng(seed), **settings}
+    return fit(network, optimizer, *data, **settings)
 
 
 def row_ids(batches: list[np.ndarray]) -> list[float]:
@@ -131,7 +127,7 @@ def test_fit_twice_with_one_seed_gives_the_same_bits(data):
         network = small_network()
         network.layers["dropout"] = Dropout(0.2, rng=rng)
         optimizer = Adam(network.parameters(), lr=0.01)
-        history = fit(network, optimizer, *data, epochs=4, batch_size=5, rng=rng, validation=data)
+        history = train(network, data, optimizer=optimizer, epochs=4, rng=rng, validation=data)
         return history, {name: array.tobytes() for name, array in network.state().items()}
 
     assert bits() == bits()
@@ -156,7 +152,7 @@ def test_pruned_weights_stay_zero_through_fit(data):
     weight = network.weights()["fc1.weight"]
     weight.mask = np.arange(15).reshape(5, 3) % 2 == 0
     optimizer = SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
-    fit(network, optimizer, *data, epochs=5, batch_size=5, rng=np.random.default_rng(0))
+    train(network, data, optimizer=optimizer, epochs=5)
     assert not weight.value[~weight.mask].any()
     assert weight.value[weight.mask].all()
 
@@ -171,7 +167,7 @@ def test_history_train_loss_weighs_a_short_batch_by_its_examples():
 
 
 @pytest.mark.parametrize(
-    ("every", "expected"), [(1, (1.0, 2.0, 3.0, 4.0, 5.0)), (2, (1.5, 3.5, 5.0)), (5, (65 / 23,))]
+    ("every", "expected"), [(1, (1, 2, 3, 4, 5)), (2, (1.5, 3.5, 5)), (5, (65 / 23,))]
 )
 def test_history_train_loss_covers_the_steps_since_the_entry_before(data, every, expected):
     losses = iter(range(1, 6))
@@ -185,13 +181,7 @@ def test_history_train_loss_covers_the_steps_since_the_entry_before(data, every,
 
 @pytest.mark.parametrize(
     ("every", "steps"),
-    [
-        (None, (5, 10)),
-        (1, tuple(range(1, 11))),
-        (4, (4, 8, 10)),
-        (10, (10,)),
-        (99, (10,)),
-    ],
+    [(None, (5, 10)), (1, tuple(range(1, 11))), (4, (4, 8, 10)), (10, (10,)), (99, (10,))],
 )
 def test_history_has_an_entry_at_each_evaluation_and_at_the_end(data, every, steps):
     history = train(small_network(), data, evaluate_every=every, validation=data)
@@ -258,25 +248,16 @@ def test_after_step_may_change_the_learning_rate(data):
         optimizer.lr = 0.0
         states.append(network.state())
 
-    fit(
-        network,
-        optimizer,
-        *data,
-        epochs=1,
-        batch_size=5,
-        rng=np.random.default_rng(0),
-        after_step=stop_moving,
-    )
+    train(network, data, optimizer=optimizer, after_step=stop_moving)
     np.testing.assert_equal(states[-1], states[0])
 
 
 @pytest.mark.parametrize("progress", [False, True])
 def test_fit_shows_a_bar_only_if_asked(data, capsys, progress):
     train(small_network(), data, progress=progress, validation=data)
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert bool(re.search(r"10/10.*loss=", captured.err)) == progress
-    assert bool(captured.err) == progress
+    out, err = capsys.readouterr()
+    assert (out, bool(err)) == ("", progress)
+    assert bool(re.search(r"10/10.*loss=", err)) == progress
 
 
 def test_evaluate_counts_what_is_right():
@@ -365,21 +346,14 @@ def test_fit_never_returns_weights_that_are_not_finite(data):
 def test_fit_refuses_an_optimizer_of_another_network(data):
     optimizer = SGD(small_network().parameters(), lr=0.1)
     with pytest.raises(ValueError, match="hold this network's parameters, got 4 of 4 from else"):
-        fit(
-            small_network(),
-            optimizer,
-            *data,
-            epochs=1,
-            batch_size=5,
-            rng=np.random.default_rng(0),
-        )
+        train(small_network(), data, optimizer=optimizer)
 
 
 def test_fit_may_train_some_parameters_only(data):
     network = small_network()
     frozen = network.layers["fc1"].weight.value.copy()
     optimizer = SGD(network.layers["fc2"].parameters(), lr=0.1)
-    fit(network, optimizer, *data, epochs=1, batch_size=5, rng=np.random.default_rng(0))
+    train(network, data, optimizer=optimizer)
     np.testing.assert_array_equal(network.layers["fc1"].weight.value, frozen)
 
 
@@ -390,7 +364,11 @@ def test_fit_may_train_some_parameters_only(data):
         ({"epochs": 1.5}, TypeError, "fit: epochs must be an integer, got 1.5"),
         ({"batch_size": 0}, ValueError, "fit: batch_size must be at least 1, got 0"),
         ({"evaluate_every": 0}, ValueError, "fit: evaluate_every must be at least 1, got 0"),
-        ({"validation": np.zeros((2, 3))}, TypeError, "fit: validation must be a pair, got nd"),
+        (
+            {"validation": np.zeros((2, 3))},
+            TypeError,
+            "fit: validation must be a pair, got ",
+        ),
         (
             {"validation": (np.zeros((2, 3)), np.zeros(3, int))},
             ValueError,
@@ -404,9 +382,8 @@ def test_fit_refuses_settings_out_of_range(data, settings, kind, message):
 
 
 def test_fit_refuses_a_bare_seed(data):
-    network = small_network()
     with pytest.raises(TypeError, match=r"fit: rng must be a numpy.random.Generator, got int"):
-        fit(network, SGD(network.parameters(), lr=0.1), *data, epochs=1, batch_size=5, rng=0)
+        train(small_network(), data, rng=0)
 
 
 @pytest.mark.parametrize(
@@ -422,38 +399,3 @@ def test_fit_refuses_a_bare_seed(data):
 def test_unpaired_or_missing_examples_are_refused(use, x, y, message):
     with pytest.raises(ValueError, match=message):
         use(small_network(), (x, y))
-
-
-@pytest.fixture
-def one_thread():
-    """Sums in one order, whatever the number of cores."""
-    with threadpool_limits(limits=1):
-        yield
-
-
-@pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_digits_mlp_reaches_ninety_six_percent(seed):
-    data = load_digits()
-    rng = np.random.default_rng(seed)
-    network = mlp((64, 300, 100, 10), rng=rng)
-    optimizer = Adam(network.parameters(), lr=1e-3)
-    fit(network, optimizer, data.train_images, data.train_labels, epochs=20, batch_size=64, rng=rng)
-    assert evaluate(network, data.test_images, data.test_labels).accuracy >= 0.96
-
-
-@pytest.mark.mnist
-@pytest.mark.usefixtures("mnist_folder", "one_thread")
-def test_mnist_lenet_300_100_reaches_ninety_eight_percent():
-    data = standardize(load_mnist())
-    rng = np.random.default_rng(0)
-    network = lenet_300_100(rng=rng)
-    optimizer = Adam(network.parameters(), lr=2e-3)
-    n_steps = 6 * 600
-
-    def decay(step):
-        optimizer.lr = 2e-3 * (1 - step / n_steps)
-
-    x, y = data.train_images, data.train_labels
-    fit(network, optimizer, x, y, epochs=6, batch_size=100, rng=rng, after_step=decay)
-    assert evaluate(network, data.test_images, data.test_labels).accuracy >= 0.98

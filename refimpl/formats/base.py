@@ -32,8 +32,10 @@ class SparseMatrix(ABC):
 
     A format is a final frozen dataclass: its arrays, then `shape`. Construction copies the
     arrays into memory that nobody can write to, and refuses them unless they describe exactly
-    one matrix. Unpickling, `copy.copy`, `copy.deepcopy` and `dataclasses.replace` construct
-    anew, so no way around that check is left.
+    one matrix. Reading a field gives a new array object over that memory, so that setting the
+    object's dtype or shape changes nothing in the matrix. Unpickling, `copy.copy`,
+    `copy.deepcopy` and `dataclasses.replace` construct anew, so no way around that check is
+    left.
 
     Attributes
     ----------
@@ -59,9 +61,16 @@ class SparseMatrix(ABC):
         object.__setattr__(self, "shape", _checked_shape(where, self.shape))
         self._check_arrays(where)
         for stored in self.arrays:
-            native = _native(getattr(self, stored.name))
-            object.__setattr__(self, stored.name, frozen_copy(native))
+            native = _native(vars(self).pop(stored.name))
+            vars(self)[f"_{stored.name}"] = frozen_copy(native)
         self.check()
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        kept = vars(self).get(f"_{name}")
+        if kept is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        # Never `kept` itself: even a read-only array lets its dtype be set.
+        return np.ndarray(kept.shape, kept.dtype, kept.base)
 
     @classmethod
     @abstractmethod

@@ -215,9 +215,10 @@ class CSR(SparseMatrix):
         Entries that are not stored are skipped, even where x is infinite or NaN.
         """
         data, x, y, dtype = self._operands(x)
+        indices, indptr = self.indices, self.indptr
         for row in range(self.shape[0]):
-            for k in range(self.indptr[row], self.indptr[row + 1]):
-                y[row] += data[k] * x[self.indices[k]]
+            for k in range(indptr[row], indptr[row + 1]):
+                y[row] += data[k] * x[indices[k]]
         return y.astype(dtype, copy=False)
 
     def _check_structure(self, where: str) -> None:

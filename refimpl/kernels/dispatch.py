@@ -154,9 +154,11 @@ def _readable(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     for callers with and without the right to write.
     """
     wanted = dtype if array.dtype.kind == "f" else array.dtype
-    view = np.ascontiguousarray(array, wanted).view()
-    view.flags.writeable = False
-    return view
+    array = np.ascontiguousarray(array, wanted)
+    if array.flags.writeable:
+        array = array.view()
+        array.flags.writeable = False
+    return array
 
 
 def _check_factors(a: SparseMatrix, x: np.ndarray) -> None:

@@ -267,6 +267,25 @@ def test_arrays_cannot_be_reached_through_their_base(fmt):
 
 
 @every_format
+@pytest.mark.filterwarnings("ignore:Setting the:DeprecationWarning")  # newer NumPy warns first
+@pytest.mark.parametrize("position", range(3))
+@pytest.mark.parametrize(("what", "value"), [("dtype", np.dtype(np.int16)), ("shape", (-1, 1))])
+def test_arrays_cannot_be_reinterpreted_in_place(fmt, position, what, value):
+    matrix = fmt.kind.from_dense(DENSE)
+    name = matrix.arrays[position].name
+    setattr(getattr(matrix, name), what, value)
+    matrix.check()
+    np.testing.assert_array_equal(matrix.to_dense(), DENSE)
+
+
+@every_format
+def test_unknown_attributes_are_named(fmt):
+    match = f"'{fmt.kind.__name__}' object has no attribute 'toarray'"
+    with pytest.raises(AttributeError, match=match):
+        fmt.kind.from_dense(DENSE).toarray()
+
+
+@every_format
 @pytest.mark.parametrize("name", ["data", "shape", "nnz", "dtype"])
 def test_fields_cannot_be_replaced(fmt, name):
     with pytest.raises(AttributeError, match=name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, final
 
@@ -109,8 +110,9 @@ class COO(SparseMatrix):
         coo = _scipy_coo(where, matrix)
         index = index_dtype(coo.shape, coo.data.size)
         rows, cols, data = coo.row, coo.col, coo.data
-        check_indices(where, "row", rows, coo.shape[0])
-        check_indices(where, "col", cols, coo.shape[1])
+        for name, indices, n in zip(("row", "col"), (rows, cols), coo.shape, strict=True):
+            check_array(where, name, indices, shape=data.shape, dtypes=INDEX_DTYPES)
+            check_indices(where, name, indices, n)
         order = np.lexsort((cols, rows))
         rows, cols, data = rows[order], cols[order], data[order]
         is_first = _differs_from_previous(rows, cols)
@@ -237,6 +239,7 @@ def _scipy_coo(where: str, matrix: Any) -> scipy.sparse.coo_array:
         advice = "reshape it"
         raise bad_argument(where, "matrix", "have 2 axes", f"shape {matrix.shape}", advice)
     if hasattr(matrix, "check_format"):  # the compressed formats
+        matrix = copy.copy(matrix)  # shallow: SciPy's check may replace the arrays it looks at
         try:
             matrix.check_format(full_check=True)
         except ValueError as error:

@@ -139,6 +139,13 @@ def test_from_scipy_leaves_its_argument_alone():
     assert theirs.indices.tolist() == [2, 0, 0]
 
 
+def test_from_scipy_leaves_surplus_entries_alone():
+    theirs = scipy.sparse.csr_array(np.eye(3))
+    theirs.data, theirs.indices = np.ones(5), np.array([0, 1, 2, 0, 0], np.int32)
+    np.testing.assert_array_equal(CSR.from_scipy(theirs).to_dense(), np.eye(3))
+    assert theirs.data.size == 5
+
+
 def test_from_scipy_keeps_stored_zeros():
     theirs = scipy.sparse.coo_array((np.zeros(2), ([0, 1], [1, 0])), shape=(2, 2))
     assert COO.from_scipy(theirs).nnz == 2
@@ -157,6 +164,15 @@ def corrupt_coo() -> scipy.sparse.coo_array:
     return theirs
 
 
+def coo_with(**arrays: np.ndarray) -> scipy.sparse.coo_array:
+    """The identity, with arrays that SciPy never looked at."""
+    theirs = scipy.sparse.coo_array(np.eye(3))
+    row, col = theirs.coords
+    theirs.coords = (arrays.get("row", row), arrays.get("col", col))
+    theirs.data = arrays.get("data", theirs.data)
+    return theirs
+
+
 @pytest.mark.parametrize("kind", [COO, CSR])
 @pytest.mark.parametrize(
     ("theirs", "error", "match"),
@@ -170,8 +186,14 @@ def corrupt_coo() -> scipy.sparse.coo_array:
         (corrupt_csr("indices", [0, 1, -7]), ValueError, "matrix must be consistent"),
         (corrupt_csr("indptr", [0, 9, 2, 3]), ValueError, "matrix must be consistent"),
         (corrupt_coo(), ValueError, r"col must be in \[0, 3\), got 7 at position 0"),
+        (coo_with(row=np.arange(2, dtype=np.int32)), ValueError, r"row must have shape \(3,\)"),
+        (coo_with(data=np.ones(2)), ValueError, r"row must have shape \(2,\), got \(3,\)"),
+        (coo_with(col=np.array([0.5, 1, 2])), TypeError, "col must be int32 or int64, got float64"),
     ],
-    ids=["dense", "int", "complex", "bool", "vector", "far", "negative", "indptr", "coo"],
+    ids=[
+        *("dense", "int", "complex", "bool", "vector", "far", "negative", "indptr", "coo"),
+        *("few rows", "few values", "fractions"),
+    ],
 )
 def test_from_scipy_refuses(kind, theirs, error, match):
     with pytest.raises(error, match=match) as refusal:

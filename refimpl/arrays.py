@@ -104,7 +104,7 @@ def check_array(
     shape: Sequence[int] | None = None,
     dtypes: Sequence[type] | None = None,
 ) -> None:
-    """Refuse what is no array, or an array of the wrong rank, shape or dtype.
+    """Refuse what is no plain array, or an array of the wrong rank, shape or dtype.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def check_array(
     Raises
     ------
     TypeError
-        If `array` is no array, or its dtype is not allowed.
+        If `array` is no array, or one with gaps (`numpy.ma`), or its dtype is not allowed.
     ValueError
         If its rank or shape is not allowed.
     """
@@ -130,6 +130,9 @@ def check_array(
         advice = "convert it with np.asarray"
         actual = type(array).__name__
         raise bad_argument(where, argument, "be an array", actual, advice, kind=TypeError)
+    if isinstance(array, np.ma.MaskedArray):
+        actual, advice = type(array).__name__, "say with .filled(value) what its gaps hold"
+        raise bad_argument(where, argument, "be a plain array", actual, advice, kind=TypeError)
     if dtypes is not None and array.dtype.type not in dtypes:
         names = " or ".join(np.dtype(dtype).name for dtype in dtypes)
         advice = f"convert it with .astype(np.{np.dtype(dtypes[-1]).name})"
@@ -218,9 +221,7 @@ def check_fraction(where: str, argument: str, fraction: Any, *, one_allowed: boo
     ValueError
         If it is out of range or NaN.
     """
-    if isinstance(fraction, bool) or not isinstance(fraction, int | float | np.integer | np.floating):
-        advice = "give a fraction such as 0.9"
-        raise bad_argument(where, argument, "be a number", repr(fraction), advice, kind=TypeError)
+    _check_real(where, argument, fraction, "give a fraction such as 0.9")
     if not (0 <= fraction < 1 or (one_allowed and fraction == 1)):
         interval = "[0, 1]" if one_allowed else "[0, 1)"
         advice = "90 % is written 0.9"
@@ -246,14 +247,18 @@ def check_positive(where: str, argument: str, number: Any, *, zero_allowed: bool
     ValueError
         If it is out of range, infinite or NaN.
     """
-    if isinstance(number, bool) or not isinstance(number, int | float | np.integer | np.floating):
-        advice = "give a number such as 0.1"
-        raise bad_argument(where, argument, "be a number", repr(number), advice, kind=TypeError)
+    _check_real(where, argument, number, "give a number such as 0.1")
     if not (0 < number < np.inf or (zero_allowed and number == 0)):
         bound = "at least 0" if zero_allowed else "above 0"
         raise bad_argument(
             where, argument, f"be finite and {bound}", number, f"give a finite number {bound}"
         )
+
+
+def _check_real(where: str, argument: str, number: Any, advice: str) -> None:
+    real = isinstance(number, int | float | np.integer | np.floating)
+    if not real or isinstance(number, bool):
+        raise bad_argument(where, argument, "be a number", repr(number), advice, kind=TypeError)
 
 
 def check_rng(where: str, rng: Any) -> None:

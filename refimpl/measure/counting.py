@@ -5,9 +5,7 @@ Everything here is arithmetic on sizes. Nothing is measured, so the numbers hold
 
 from __future__ import annotations
 
-import math
-
-from refimpl.arrays import bad_argument, check_count
+from refimpl.arrays import check_count, check_positive
 
 
 def matmul_flops(n_out: int, n_in: int, batch: int, nnz: int | None = None) -> int:
@@ -170,16 +168,16 @@ def arithmetic_intensity(flops: float, bytes_moved: float) -> float:
 
     Raises
     ------
-    ValueError
-        If an argument is out of range, NaN or infinite.
+    TypeError, ValueError
+        If an argument is no number, out of range, NaN or infinite.
 
     Examples
     --------
     >>> arithmetic_intensity(matmul_flops(3, 3, 3), 108)
     0.5
     """
-    _check_finite("arithmetic_intensity", "flops", flops, zero_allowed=True)
-    _check_finite("arithmetic_intensity", "bytes_moved", bytes_moved)
+    check_positive("arithmetic_intensity", "flops", flops, zero_allowed=True)
+    check_positive("arithmetic_intensity", "bytes_moved", bytes_moved)
     return flops / bytes_moved
 
 
@@ -202,8 +200,8 @@ def roofline_bound(intensity: float, *, peak_flops: float, bandwidth: float) -> 
 
     Raises
     ------
-    ValueError
-        If an argument is out of range, NaN or infinite.
+    TypeError, ValueError
+        If an argument is no number, out of range, NaN or infinite.
 
     Notes
     -----
@@ -220,18 +218,12 @@ def roofline_bound(intensity: float, *, peak_flops: float, bandwidth: float) -> 
     >>> roofline_bound(0.5, peak_flops=100e9, bandwidth=10e9)
     5000000000.0
     """
-    _check_finite("roofline_bound", "intensity", intensity, zero_allowed=True)
-    _check_finite("roofline_bound", "peak_flops", peak_flops)
-    _check_finite("roofline_bound", "bandwidth", bandwidth)
+    check_positive("roofline_bound", "intensity", intensity, zero_allowed=True)
+    check_positive("roofline_bound", "peak_flops", peak_flops)
+    check_positive("roofline_bound", "bandwidth", bandwidth)
     return min(peak_flops, intensity * bandwidth)
 
 
 def _check_sizes(where: str, **sizes: int) -> None:
     for argument, size in sizes.items():
         check_count(where, argument, size, 0)
-
-
-def _check_finite(where: str, argument: str, value: float, *, zero_allowed: bool = False) -> None:
-    if not (0 < value < math.inf or (zero_allowed and value == 0)):
-        requirement = "be finite and " + ("at least 0" if zero_allowed else "above 0")
-        raise bad_argument(where, argument, requirement, value, "check the units")

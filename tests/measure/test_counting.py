@@ -118,6 +118,12 @@ def test_arithmetic_intensity_rejects_impossible_bytes(value):
         arithmetic_intensity(1.0, value)
 
 
+@pytest.mark.parametrize("value", ["1", None, True])
+def test_arithmetic_intensity_rejects_what_is_no_number(value):
+    with pytest.raises(TypeError, match="arithmetic_intensity: flops must be a number, got"):
+        arithmetic_intensity(value, 1.0)
+
+
 @pytest.mark.parametrize("argument", ["peak_flops", "bandwidth"])
 def test_roofline_bound_rejects_an_impossible_machine(argument):
     machine = {"peak_flops": 1.0, "bandwidth": 1.0} | {argument: 0.0}

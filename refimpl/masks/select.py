@@ -100,7 +100,7 @@ def keep_top_k(saliency: np.ndarray, n_keep: int) -> np.ndarray:
     """
     _check_saliency("keep_top_k", saliency)
     check_count("keep_top_k", "n_keep", n_keep, 0, saliency.size)
-    return _top_k(saliency, n_keep)
+    return _top_k(saliency, int(n_keep))  # int8 could not count beyond 127
 
 
 def unstructured(saliency: np.ndarray, sparsity: float) -> np.ndarray:

@@ -217,6 +217,10 @@ def test_keep_top_k_breaks_ties_in_row_major_order_of_a_transpose():
     np.testing.assert_array_equal(mask, [[True, True], [False, False], [False, False]])
 
 
+def test_keep_top_k_takes_a_count_of_few_bits():
+    assert keep_top_k(np.arange(1000.0), np.int8(100)).sum() == 100
+
+
 def test_keep_top_k_takes_an_array_without_axes():
     mask = keep_top_k(np.array(2.0), 1)
     assert (mask.shape, bool(mask)) == ((), True)

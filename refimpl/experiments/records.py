@@ -33,6 +33,8 @@ def encode(value: Any) -> str:
     ------
     TypeError
         If something in it is of another kind; the message says where.
+    ValueError
+        If a dict in it is what a NaN or an infinity would become.
 
     Examples
     --------
@@ -119,6 +121,9 @@ def _plain(value: Any, where: str) -> Any:
         value = value.tolist()
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": str(value)}
+    if isinstance(value, dict) and value != _float_again(value):
+        actual, advice = repr(value), "give the number itself, or another key"
+        raise bad_argument("encode", where, "not look like a written NaN", actual, advice)
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {key: _plain(item, f"{where}[{key!r}]") for key, item in value.items()}
     if isinstance(value, list | tuple):

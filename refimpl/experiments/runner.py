@@ -13,7 +13,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -130,6 +131,7 @@ def _tasks(
 ) -> list[_Task]:
     """Name every run before the first one starts, so that a mistake costs no time."""
     experiment = _experiment_name(function)
+    settings, seeds = _listed("settings", settings), _listed("seeds", seeds)
     texts = [_setting_text(index, setting) for index, setting in enumerate(settings)]
     for seed in seeds:
         check_count("run", "seeds", seed, 0)
@@ -154,11 +156,19 @@ def _experiment_name(function: Callable[[dict, int], dict]) -> str:
     return name
 
 
+def _listed(argument: str, values: Any) -> list:
+    """List values that are read more than once: a generator would be empty the second time."""
+    if isinstance(values, str | dict) or not isinstance(values, Iterable):
+        actual, advice = repr(values), f"put it into a list, {argument}=[...]"
+        raise bad_argument("run", argument, "be a sequence", actual, advice, kind=TypeError)
+    return list(values)
+
+
 def _setting_text(index: int, setting: dict[str, Any]) -> str:
     """Write a setting in the one form that its file name is computed from."""
     try:
         text = json.dumps(setting, sort_keys=True, allow_nan=False)
-        survives = isinstance(setting, dict) and json.loads(text) == setting
+        survives = isinstance(setting, dict) and decode(text) == setting
     except (TypeError, ValueError):
         survives = False
     if not survives:
@@ -171,7 +181,7 @@ def _setting_text(index: int, setting: dict[str, Any]) -> str:
 
 
 def _check_no_repeat(argument: str, values: list) -> None:
-    repeated = sorted({str(value) for value in values if values.count(value) > 1})
+    repeated = sorted(str(value) for value, n in Counter(values).items() if n > 1)
     if repeated:
         advice = "a repeated run would only repeat its result"
         raise bad_argument("run", argument, "be all different", f"{repeated} twice", advice)

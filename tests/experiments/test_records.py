@@ -51,6 +51,12 @@ def test_encode_rejects_other_kinds_and_says_where(value, place):
         encode(value)
 
 
+@pytest.mark.parametrize("name", ["nan", "inf", "-inf"])
+def test_encode_rejects_what_decode_would_take_for_a_number(name):
+    with pytest.raises(ValueError, match=r"encode: value\['a'\] must not look like a written NaN"):
+        encode({"a": {"float": name}})
+
+
 def test_decode_rejects_half_a_text():
     with pytest.raises(ValueError, match="Unterminated string"):
         decode(encode({"a": 1})[:5])

@@ -209,11 +209,33 @@ def test_run_rejects_a_folder_in_the_place_of_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "setting", [{"a": np.float32(1)}, {"a": float("nan")}, {"a": (1, 2)}, {1: 2}, [1], "scale"]
+    "setting",
+    [
+        {"a": np.float32(1)},
+        {"a": float("nan")},
+        {"a": (1, 2)},
+        {1: 2},
+        [1],
+        "scale",
+        {"a": {"float": "nan"}},
+    ],
 )
 def test_run_rejects_a_setting_that_json_changes(tmp_path, setting):
     with pytest.raises(TypeError, match=r"settings\[1\] must be a dict that JSON gives back"):
         quiet_run(toy.draw, [{}, setting], [0], folder=tmp_path)
+
+
+def test_run_takes_generators(tmp_path):
+    settings, seeds = (setting for setting in SETTINGS), (seed for seed in (3, 1))
+    assert len(quiet_run(toy.draw, settings, seeds, folder=tmp_path)) == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "seeds", "argument"), [({"scale": 1.0}, [0], "settings"), (SETTINGS, 5, "seeds")]
+)
+def test_run_rejects_what_is_no_sequence(tmp_path, settings, seeds, argument):
+    with pytest.raises(TypeError, match=f"run: {argument} must be a sequence, got"):
+        quiet_run(toy.draw, settings, seeds, folder=tmp_path)
 
 
 @pytest.mark.parametrize("seed", [-1, 0.5, True])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 from refimpl.arrays import bad_argument
 from refimpl.formats import CSR
 from refimpl.nn import Layer, Linear, Network, SparseLinear
+from refimpl.nn.network import check_network
 
 
 def sparsify(network: Network) -> Network:
@@ -52,7 +52,7 @@ def sparsify(network: Network) -> Network:
     >>> sparsify(network)
     Network(fc1: SparseLinear)
     """
-    _check_network("sparsify", network)
+    check_network("sparsify", network)
     if not any(_is_pruned(layer) for layer in network.layers.values()):
         advice = "prune first, for instance with prune.prune_one_shot"
         requirement = "have a Linear layer whose weight is masked"
@@ -87,7 +87,7 @@ def weight_bytes(network: Network) -> int:
     >>> weight_bytes(nn.models.lenet_300_100(rng=np.random.default_rng(0)))
     1064800
     """
-    _check_network("weight_bytes", network)
+    check_network("weight_bytes", network)
     sparse = (item for item in network.layers.values() if isinstance(item, SparseLinear))
     dense = sum(weight.value.nbytes for weight in network.weights().values())
     return dense + sum(layer.weight.nbytes for layer in sparse)
@@ -101,9 +101,3 @@ def _shipped(layer: Layer) -> Layer:
     if not _is_pruned(layer):
         return copy.deepcopy(layer)
     return SparseLinear(CSR.from_dense(layer.weight.value), copy.deepcopy(layer.bias))
-
-
-def _check_network(where: str, network: Any) -> None:
-    if not isinstance(network, Network):
-        actual, advice = type(network).__name__, "pass the Network itself"
-        raise bad_argument(where, "network", "be a Network", actual, advice, kind=TypeError)

@@ -141,6 +141,26 @@ class Network:
         return f"Network({inside})"
 
 
+def check_network(where: str, network: Any) -> None:
+    """Refuse what is no network.
+
+    Parameters
+    ----------
+    where : str
+        Named in the error.
+    network : Network
+        Anything else is refused.
+
+    Raises
+    ------
+    TypeError
+        In one sentence.
+    """
+    if not isinstance(network, Network):
+        actual, advice = type(network).__name__, "pass the Network itself"
+        raise bad_argument(where, "network", "be a Network", actual, advice, kind=TypeError)
+
+
 def _check_layers(layers: Any) -> None:
     where, argument = "Network", "layers"
     if not isinstance(layers, dict):

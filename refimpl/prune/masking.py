@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -16,7 +17,8 @@ from refimpl.arrays import (
     xp_of,
 )
 from refimpl.masks import global_unstructured, unstructured
-from refimpl.nn import Network, Parameter
+from refimpl.nn import Network, Parameter, SparseLinear
+from refimpl.nn.network import check_network
 from refimpl.saliency import magnitude
 
 Saliency = Callable[[np.ndarray], np.ndarray]
@@ -150,7 +152,8 @@ def apply_masks(network: Network, masks: Mapping[str, np.ndarray]) -> None:
     Raises
     ------
     TypeError, ValueError
-        If a name is unknown or a mask has the wrong dtype or shape. Then nothing has changed.
+        If `network` is no Network, a name is unknown, or a mask has the wrong dtype or shape.
+        Then nothing has changed.
 
     Examples
     --------
@@ -161,6 +164,7 @@ def apply_masks(network: Network, masks: Mapping[str, np.ndarray]) -> None:
     >>> int(np.count_nonzero(network.weights()["fc2.weight"].value))
     2
     """
+    check_network("apply_masks", network)
     if not isinstance(masks, Mapping):
         advice = "pass what layerwise_masks returned"
         actual = type(masks).__name__
@@ -192,12 +196,12 @@ def network_sparsity(network: Network) -> float:
 
     Raises
     ------
-    ValueError
-        If the network has no weight.
+    TypeError, ValueError
+        If `network` is no Network, or has no weight.
 
     Notes
     -----
-    Zero by value, masked or not: what a sparse format would not store. Biases do not count.
+    Zero by value, masked or not, in dense and in sparse layers. Biases do not count.
 
     Examples
     --------
@@ -208,13 +212,22 @@ def network_sparsity(network: Network) -> float:
     >>> network_sparsity(network)
     0.5
     """
-    weights = _candidates("network_sparsity", network, ()).values()
-    size = sum(weight.size for weight in weights)
-    n_nonzero = sum(int(xp_of(w.value).count_nonzero(w.value)) for w in weights)
+    where = "network_sparsity"
+    check_network(where, network)
+    values = [weight.value for weight in network.weights().values()]
+    layers = network.layers.values()
+    sparse = [layer.weight for layer in layers if isinstance(layer, SparseLinear)]
+    size = sum(value.size for value in values) + sum(math.prod(a.shape) for a in sparse)
+    if not size:
+        advice = "count in a network with a Linear layer"
+        raise bad_argument(where, "network", "have a weight", "none", advice)
+    stored = values + [a.data for a in sparse]
+    n_nonzero = sum(int(xp_of(array).count_nonzero(array)) for array in stored)
     return (size - n_nonzero) / size
 
 
 def _candidates(where: str, network: Network, ignore: Collection[str]) -> dict[str, Parameter]:
+    check_network(where, network)
     weights = network.weights()
     _check_names(where, "ignore", ignore, weights)
     candidates = {name: weight for name, weight in weights.items() if name not in ignore}

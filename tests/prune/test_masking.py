@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refimpl.deploy import sparsify
 from refimpl.nn import Flatten, Network, mlp
 from refimpl.prune import apply_masks, global_masks, layerwise_masks, network_sparsity
 
@@ -249,6 +250,27 @@ def test_network_sparsity_does_not_count_biases():
     network = small_network()
     assert not network.named_parameters()["fc1.bias"].value.any()  # all zero at first
     assert network_sparsity(network) == 0.0
+
+
+@pytest.mark.parametrize("ignore", [(), [FC2]])
+def test_network_sparsity_counts_sparse_layers_too(ignore):
+    network = small_network()
+    apply_masks(network, layerwise_masks(network, 0.9, ignore=ignore))
+    assert network_sparsity(sparsify(network)) == network_sparsity(network)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda network: layerwise_masks(network, 0.5),
+        lambda network: global_masks(network, 0.5),
+        lambda network: apply_masks(network, {}),
+        network_sparsity,
+    ],
+)
+def test_what_is_no_network_is_refused(function):
+    with pytest.raises(TypeError, match=r"^\w+: network must be a Network, got dict; pass"):
+        function({})
 
 
 def test_network_sparsity_refuses_a_network_without_weights():

@@ -25,8 +25,6 @@ class SparseLinear(Layer):
 
     Attributes
     ----------
-    weight : CSR
-        As given.
     bias : Parameter or None
         As given.
 
@@ -62,10 +60,15 @@ class SparseLinear(Layer):
 
     def __init__(self, weight: CSR, bias: Parameter | None) -> None:
         _check_weight_and_bias(weight, bias)
-        self.weight = weight
+        self._weight = weight
         self.bias = bias
         self._transposed: CSR | None = None
         self._batch: int | None = None
+
+    @property
+    def weight(self) -> CSR:
+        """The weight as given; it cannot be replaced, because `backward` keeps its transpose."""
+        return self._weight
 
     def forward(self, x: np.ndarray, *, training: bool = False) -> np.ndarray:  # noqa: ARG002 - part of Layer's interface
         """Compute ``x @ W.T + b``; `x` has shape (batch, n_in) and the weight's dtype."""

@@ -116,6 +116,11 @@ def test_transposed_weight_is_built_by_the_first_backward_only(monkeypatch):
     assert calls == [1]
 
 
+def test_weight_cannot_be_replaced_under_its_transpose():
+    with pytest.raises(AttributeError, match="weight"):
+        layer_of().weight = CSR.from_dense(2 * W)
+
+
 def test_output_lies_in_memory_as_the_next_sparse_layer_reads_it():
     y = ReLU().forward(layer_of().forward(X))
     assert y.T.flags.c_contiguous

@@ -13,10 +13,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
 
 from refimpl.arrays import bad_argument, check_array, check_count
+
+try:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import ListedColormap
+except ModuleNotFoundError as error:
+    raise bad_argument(
+        "refimpl.plotting",
+        "Python",
+        "have matplotlib",
+        f"no module {error.name}",
+        "install it with: pip install 'refimpl[book]'",
+        kind=ModuleNotFoundError,
+    ) from error
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -234,3 +236,11 @@ def test_sparsity_slider_rejects_a_start_that_is_no_frame(start):
 def test_sparsity_slider_rejects_no_frames():
     with pytest.raises(ValueError, match="frames must hold a frame, got none"):
         plotting.sparsity_slider([])
+
+
+def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.axes", None)  # as if it were not there
+    monkeypatch.delitem(sys.modules, "refimpl.plotting")
+    sentence = "refimpl.plotting: Python must have matplotlib, got .*; install it with: pip"
+    with pytest.raises(ModuleNotFoundError, match=sentence):
+        importlib.import_module("refimpl.plotting")

@@ -183,7 +183,10 @@ def _as_dataset(
 
 def _given_folders(family: _Family) -> list[Path]:
     root = os.environ.get("REFIMPL_DATA")
-    return [Path(root).expanduser() / family.folder, Path(root).expanduser()] if root else []
+    if not root:
+        return []
+    folder = Path(os.path.expanduser(root))  # noqa: PTH111 - Path's fails on an unknown ~user
+    return [folder / family.folder, folder]
 
 
 def _cache_folders(family: _Family) -> list[Path]:

@@ -142,6 +142,13 @@ def test_missing_files_are_an_error_that_names_every_way_out(load, name):
 
 
 @pytest.mark.usefixtures("empty_machine")
+def test_a_folder_of_an_unknown_user_is_a_missing_one(monkeypatch):
+    monkeypatch.setenv("REFIMPL_DATA", "~nobody-of-this-name/data")
+    with pytest.raises(FileNotFoundError, match="= ~nobody-of-this-name/data; copy"):
+        load_mnist()
+
+
+@pytest.mark.usefixtures("empty_machine")
 def test_missing_files_are_an_error_that_says_when_no_folder_is_set():
     with pytest.raises(FileNotFoundError, match=r"with \$REFIMPL_DATA not set;"):
         load_mnist()

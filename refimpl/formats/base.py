@@ -62,15 +62,16 @@ class SparseMatrix(ABC):
         self._check_arrays(where)
         for stored in self.arrays:
             native = _native(vars(self).pop(stored.name))
-            vars(self)[f"_{stored.name}"] = frozen_copy(native)
+            frozen = frozen_copy(native)
+            # What an array is made of; an array itself, even read-only, lets its dtype be set.
+            vars(self)[f"_{stored.name}"] = (frozen.shape, frozen.dtype, frozen.base)
         self.check()
 
     def __getattr__(self, name: str) -> np.ndarray:
         kept = vars(self).get(f"_{name}")
         if kept is None:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        # Never `kept` itself: even a read-only array lets its dtype be set.
-        return np.ndarray(kept.shape, kept.dtype, kept.base)
+        return np.ndarray(*kept)
 
     @classmethod
     @abstractmethod

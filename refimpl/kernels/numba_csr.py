@@ -6,7 +6,7 @@ definition, so the results agree with it bit for bit, on any number of threads.
 
 They trust their arguments: a `CSR` is validated when it is built, and `refimpl.kernels.matmul`
 checks the rest. Each is compiled at its first call for a combination of dtypes, and kept on
-disk for the next process.
+disk for the next process, where there is a folder to write to.
 
 No kernel uses ``fastmath``: it lets the compiler assume that there are no NaN and infinities,
 and a network that has diverged must show them.
@@ -14,11 +14,33 @@ and a network that has diverged must show them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numba import njit, prange
 
 
-@njit(parallel=True, cache=True)
+def compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """Have Numba compile a function when it is first called, its ``prange`` loops in parallel.
+
+    Parameters
+    ----------
+    function : callable
+        Of arrays, with those that it writes last.
+
+    Returns
+    -------
+    callable
+        Takes the same arguments. What is compiled is kept on disk, unless no folder for it can
+        be written to: then every process compiles anew, where Numba would refuse the import.
+    """
+    try:
+        return njit(parallel=True, cache=True)(function)
+    except RuntimeError:
+        return njit(parallel=True)(function)
+
+
+@compiled
 def csr_matvec(data, indices, indptr, x, out):
     """Multiply CSR with a vector, one dot product a row.
 
@@ -51,7 +73,7 @@ def csr_matvec(data, indices, indptr, x, out):
         out[row] = total
 
 
-@njit(parallel=True, cache=True)
+@compiled
 def csr_matmul(data, indices, indptr, x, out):
     """Multiply CSR with a dense matrix, one stored value at a time.
 
@@ -80,7 +102,7 @@ def csr_matmul(data, indices, indptr, x, out):
                 y[j] += value * source[j]
 
 
-@njit(parallel=True, cache=True)
+@compiled
 def csr_matmul_four_values(data, indices, indptr, x, out):
     """Multiply CSR with a dense matrix, four stored values at a time.
 

@@ -104,6 +104,23 @@ def test_import_compiles_nothing():
     assert run.stdout.strip() == "0"
 
 
+def test_kernels_compile_where_no_folder_can_be_written(monkeypatch):
+    def njit_without_a_folder(*, parallel, cache=False):
+        if cache:
+            raise RuntimeError("cannot cache function 'f': no locator available")
+        return numba.njit(parallel=parallel)
+
+    monkeypatch.setattr(numba_csr, "njit", njit_without_a_folder)
+    kernel, out = numba_csr.compiled(numba_csr_source()), np.zeros(2)
+    kernel(np.ones(1), np.zeros(1, int), np.array([0, 0, 1]), np.full(1, 7.0), out)
+    np.testing.assert_array_equal(out, [0, 7])
+
+
+def numba_csr_source():
+    """The Python function behind a kernel."""
+    return getattr(numba_csr.csr_matvec, "py_func", numba_csr.csr_matvec)
+
+
 def test_every_kernel_of_the_file_has_a_row_in_the_table():
     in_file = {name for name in vars(numba_csr) if name.startswith("csr_")}
     assert in_file == {kernel.name for kernel in CSR_KERNELS}

@@ -27,7 +27,8 @@ _SUBMODULES = (
     "experiments",
 )
 
-__all__ = ["__version__", *_SUBMODULES]
+# Without plotting, which needs matplotlib: ``from refimpl import *`` works in every installation.
+__all__ = ["__version__", *(name for name in _SUBMODULES if name != "plotting")]
 
 
 def __getattr__(name: str) -> ModuleType:

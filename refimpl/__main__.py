@@ -109,6 +109,8 @@ def _run(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> int:
     module = _find(parser, chosen.name)
     seeds = module.SEEDS if chosen.seeds is None else range(chosen.seeds)
     print(f"{_name(module)}: {_question(module)}")
+    if chosen.summary is not None and chosen.summary.is_dir():
+        parser.error(f"--summary must be a file, got the folder {chosen.summary}; add a name")
     try:
         records = run(
             module.run_once, module.SETTINGS, seeds, folder=chosen.folder, n_jobs=chosen.jobs
@@ -123,7 +125,7 @@ def _run(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return INTERRUPTED
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ArithmeticError) as error:
         notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
         print(f"\nerror: {error}{notes}", file=sys.stderr)
         return 1

@@ -130,8 +130,10 @@ def check_array(
         advice = "convert it with np.asarray"
         actual = type(array).__name__
         raise bad_argument(where, argument, "be an array", actual, advice, kind=TypeError)
-    if isinstance(array, np.ma.MaskedArray):
-        actual, advice = type(array).__name__, "say with .filled(value) what its gaps hold"
+    if isinstance(array, np.ma.MaskedArray | np.matrix):  # they redefine indexing and products
+        masked = isinstance(array, np.ma.MaskedArray)
+        advice = "say with .filled(value) what its gaps hold" if masked else "use np.asarray"
+        actual = type(array).__name__
         raise bad_argument(where, argument, "be a plain array", actual, advice, kind=TypeError)
     if dtypes is not None and array.dtype.type not in dtypes:
         names = " or ".join(np.dtype(dtype).name for dtype in dtypes)

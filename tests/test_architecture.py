@@ -137,6 +137,11 @@ def test_subpackages_are_found_on_first_use():
     assert in_fresh_python("import refimpl; print(refimpl.masks.__name__)") == "refimpl.masks"
 
 
+def test_star_import_needs_no_matplotlib():
+    code = "import sys; sys.modules['matplotlib'] = None; from refimpl import *; print(nn.__name__)"
+    assert in_fresh_python(code) == "refimpl.nn"
+
+
 def test_unknown_names_are_attribute_errors():
     code = "import refimpl; print(hasattr(refimpl, 'no_such_thing'))"
     assert in_fresh_python(code) == "False"

@@ -70,6 +70,7 @@ def test_check_array_passes_what_fits(accepted):
     ("array", "required", "kind", "message"),
     [
         ([1.0], {}, TypeError, "f: x must be an array, got list; convert it with np.asarray"),
+        (np.eye(2).view(np.matrix), {}, TypeError, "must be a plain array, got matrix; use"),
         (np.ma.zeros(3), {}, TypeError, "f: x must be a plain array, got MaskedArray; say with"),
         (np.zeros(3), {"ndim": 2}, ValueError, "f: x must have 2 axes, got shape (3,); reshape it"),
         (np.zeros(3), {"ndim": (0, 2)}, ValueError, "f: x must have 0 or 2 axes, got shape (3,);"),

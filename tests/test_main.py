@@ -153,3 +153,10 @@ def test_python_m_refimpl_lists_the_experiments():
     )
     assert "magnitude_curve" in listed.stdout
     assert listed.stderr == ""
+
+
+def test_run_refuses_a_folder_as_summary_before_it_runs(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run_words(tmp_path / "runs", "toy_draw", "--summary", str(tmp_path))
+    assert "--summary must be a file, got the folder" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

@@ -83,6 +83,9 @@ def standardize(dataset: Dataset) -> Dataset:
     >>> scaled.train_images.ravel(), scaled.test_images.ravel()
     (array([-1.,  1.], dtype=float32), array([3.], dtype=float32))
     """
+    if not isinstance(dataset, Dataset):
+        actual, advice = type(dataset).__name__, "pass what load_digits returned"
+        raise bad_argument("standardize", "dataset", "be a Dataset", actual, advice, kind=TypeError)
     for argument in ("train_images", "test_images"):
         images = getattr(dataset, argument)
         check_array("standardize", argument, images, ndim=4, dtypes=(np.float32,))

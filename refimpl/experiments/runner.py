@@ -106,6 +106,8 @@ def run(
     >>> [(record["seed"], record["result"]) for record in records]
     [(0, {'heads': 5}), (1, {'heads': 6})]
     """
+    if n_jobs != -1:
+        check_count("run", "n_jobs", n_jobs, 1)
     tasks = _tasks(function, settings, seeds, Path(folder))
     # [loop starts]
     finished = {task.path: _read(task) for task in tasks if task.path.exists()}

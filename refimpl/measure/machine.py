@@ -9,7 +9,7 @@ import subprocess
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -138,13 +138,11 @@ def _commit(root: Path = _ROOT) -> tuple[str | None, bool | None]:
         return None, None
     if tomllib.loads(project.read_text("utf8")).get("project", {}).get("name") != "refimpl":
         return None, None
-    ask = [git, "-C", str(root)]
-    head = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True)
-    changes = subprocess.run(
-        [*ask, "status", "--porcelain", "--", "refimpl", "pyproject.toml"],
-        capture_output=True,
-        text=True,
-    )
+    # Within a git hook, GIT_DIR names the repository that the hook runs for.
+    environment = {name: value for name, value in os.environ.items() if name[:4] != "GIT_"}
+    ask = partial(subprocess.run, cwd=root, env=environment, capture_output=True, text=True)
+    head = ask([git, "rev-parse", "HEAD"])
+    changes = ask([git, "status", "--porcelain", "--", "refimpl", "pyproject.toml"])
     if head.returncode or changes.returncode:
         return None, None
     return head.stdout.strip(), bool(changes.stdout.strip())

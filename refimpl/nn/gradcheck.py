@@ -99,6 +99,11 @@ def gradient_errors(
     """
     where = "gradient_errors"
     _check_settings(where, step, directions, rng)
+    if not isinstance(layer, Layer | Network):
+        actual, advice = type(layer).__name__, "a loss goes to loss_gradient_error"
+        raise bad_argument(
+            where, "layer", "be a Layer or a Network", actual, advice, kind=TypeError
+        )
     check_array(where, "x", x, dtypes=(np.float64,))
     _check_parameters(where, layer)
     x = x.copy()

@@ -8,6 +8,7 @@ from refimpl.arrays import INDEX_DTYPES, bad_argument, check_array, xp_of
 from refimpl.nn.layers import TRAINING_DTYPES
 
 
+@np.errstate(over="ignore", invalid="ignore")  # an infinite logit shows in the loss
 def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
     """Measure how improbable the right classes are, and how each logit should change.
 
@@ -36,7 +37,8 @@ def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[float
     -----
     With ``p = exp(z) / sum(exp(z))`` the loss is ``-log p[label]`` and its gradient is
     ``p - one_hot(label)``, both over the batch size. The largest logit is subtracted first,
-    which changes neither and lets no exponential overflow. NaN logits give a NaN loss.
+    which changes neither and lets no exponential overflow. Logits that are NaN or infinite
+    give a loss that is NaN or infinite, without a warning; `fit` refuses such a loss.
 
     Examples
     --------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -42,8 +42,11 @@ def mlp(sizes: Sequence[int], *, rng: np.random.Generator, dtype: type = np.floa
     >>> list(network.layers)
     ['flatten', 'fc1', 'relu1', 'fc2']
     """
-    sizes = list(sizes)
     check_rng("mlp", rng)
+    if not isinstance(sizes, Iterable):
+        advice = "give the inputs and the outputs, as in [64, 10]"
+        raise bad_argument("mlp", "sizes", "be a sequence", repr(sizes), advice, kind=TypeError)
+    sizes = list(sizes)
     if len(sizes) < 2:
         advice = "give the inputs and the outputs, as in [64, 10]"
         raise bad_argument("mlp", "sizes", "have 2 entries or more", sizes, advice)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from refimpl.arrays import bad_argument, check_array, check_count, check_rng
 from refimpl.nn.losses import softmax_cross_entropy
-from refimpl.nn.network import Network
+from refimpl.nn.network import Network, check_network
 from refimpl.nn.optim import Optimizer
 
 # A training that diverges overflows long before its loss is NaN; `fit` then says one sentence
@@ -147,10 +147,12 @@ def fit(
     >>> history.steps[-1], history.validation_accuracy[-1]
     (200, 1.0)
     """
+    check_network("fit", network)
     _check_examples("fit", "x", x, "y", y)
     _check_validation(validation)
     _check_schedule(epochs, batch_size, evaluate_every, rng)
     _check_optimizer(optimizer, network)
+    epochs, batch_size = int(epochs), int(batch_size)  # NumPy's small integers would overflow
     steps_per_epoch = math.ceil(len(x) / batch_size)
     n_steps = epochs * steps_per_epoch
     every = evaluate_every or steps_per_epoch
@@ -213,8 +215,10 @@ def evaluate(
     >>> round(result.accuracy, 3)
     0.667
     """
+    check_network("evaluate", network)
     _check_examples("evaluate", "x", x, "labels", labels)
     check_count("evaluate", "batch_size", batch_size, 1)
+    batch_size = int(batch_size)  # NumPy's small integers would overflow
     classes = np.issubdtype(labels.dtype, np.integer)
     total_loss, n_right = 0.0, 0
     for start in range(0, len(x), batch_size):
@@ -323,7 +327,10 @@ def _check_schedule(epochs: Any, batch_size: Any, evaluate_every: Any, rng: Any)
     check_rng("fit", rng)
 
 
-def _check_optimizer(optimizer: Optimizer, network: Network) -> None:
+def _check_optimizer(optimizer: Any, network: Network) -> None:
+    if not isinstance(optimizer, Optimizer):
+        actual, advice = type(optimizer).__name__, "pass Adam(network.parameters(), lr=1e-3)"
+        raise bad_argument("fit", "optimizer", "be an Optimizer", actual, advice, kind=TypeError)
     owned = {id(parameter) for parameter in network.parameters()}
     n_strange = sum(id(parameter) not in owned for parameter in optimizer.parameters)
     if n_strange:

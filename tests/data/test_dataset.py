@@ -77,3 +77,8 @@ def test_standardize_refuses_flattened_images(dataset, argument):
     wrong = dataset._replace(**{argument: getattr(dataset, argument).reshape(-1, 12)})
     with pytest.raises(ValueError, match=f"standardize: {argument} must have 4 axes"):
         standardize(wrong)
+
+
+def test_standardize_refuses_what_is_no_dataset():
+    with pytest.raises(TypeError, match="dataset must be a Dataset, got ndarray; pass what"):
+        standardize(np.zeros((1, 1, 8, 8), np.float32))

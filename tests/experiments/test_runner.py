@@ -304,3 +304,9 @@ def test_run_on_a_dask_cluster_reads_what_was_finished_without_it(tmp_path):
     with joblib.parallel_config(backend="dask"):
         both = quiet_run(toy.where, [{}], range(4), folder=tmp_path)
     assert both[:2] == alone
+
+
+@pytest.mark.parametrize("n_jobs", [0, -2])
+def test_run_refuses_fewer_than_one_job(tmp_path, n_jobs):
+    with pytest.raises(ValueError, match=f"run: n_jobs must be at least 1, got {n_jobs};"):
+        run(toy.draw, [{"scale": 1.0}], [0], folder=tmp_path, n_jobs=n_jobs, progress=False)

@@ -164,3 +164,9 @@ def test_pinned_threads_rejects_more_than_numba_has():
 def test_pinned_threads_rejects_zero():
     with pytest.raises(ValueError, match="n must be at least 1, got 0"), pinned_threads(0):
         pass
+
+
+def test_commit_within_a_git_hook_is_still_its_own(checkout, monkeypatch):
+    monkeypatch.setenv("GIT_DIR", str(checkout / "elsewhere"))
+    head = (checkout / ".git" / "refs" / "heads").rglob("*")
+    assert machine._commit(checkout)[0] in {ref.read_text().strip() for ref in head}

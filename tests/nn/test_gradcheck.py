@@ -357,3 +357,8 @@ def test_a_loss_gradient_of_another_shape_is_refused():
 def test_settings_out_of_range_are_refused(settings, kind, message):
     with pytest.raises(kind, match=message):
         check_gradients(ReLU(), rows(), **{"rng": generator(), **settings})
+
+
+def test_what_is_no_layer_is_refused():
+    with pytest.raises(TypeError, match="layer must be a Layer or a Network, got NoneType; a loss"):
+        gradient_errors(None, np.ones((1, 1)), rng=np.random.default_rng(0))

@@ -224,3 +224,9 @@ def test_squared_error_matches_the_numbers_by_hand():
 def test_squared_error_rejects_bad_arguments(prediction, target, error, message):
     with pytest.raises(error, match=f"mean_squared_error: {message}"):
         mean_squared_error(prediction, target)
+
+
+@pytest.mark.parametrize("logit", [np.inf, -np.inf, np.nan])
+def test_cross_entropy_of_a_logit_that_is_not_finite_is_not_finite(logit):
+    loss, _ = softmax_cross_entropy(np.array([[logit, 0.0]]), np.array([0]))
+    assert not math.isfinite(loss)

@@ -93,3 +93,8 @@ def test_lenet_300_100_classifies_images_into_ten():
 def test_lenet_300_100_repeats_with_the_seed():
     first, second = (lenet_300_100(rng=np.random.default_rng(3)).state() for _ in range(2))
     assert {k: v.tobytes() for k, v in first.items()} == {k: v.tobytes() for k, v in second.items()}
+
+
+def test_mlp_refuses_a_single_number_of_units():
+    with pytest.raises(TypeError, match="mlp: sizes must be a sequence, got 5; give the inputs"):
+        mlp(5, rng=np.random.default_rng(0))

@@ -101,6 +101,10 @@ def matmul(a: SparseMatrix, x: np.ndarray, out: np.ndarray | None = None) -> np.
     The first call for a combination of dtypes compiles the kernel, which takes seconds.
     ``numba.set_num_threads`` says how many threads share the rows.
 
+    Numba's threads do not survive a fork: a process that has multiplied and is then forked ends
+    when the child multiplies. Start processes by spawn, or with joblib, which does. Where Numba
+    finds neither OpenMP nor TBB, calls from several Python threads at a time end the process.
+
     Examples
     --------
     >>> import numpy as np

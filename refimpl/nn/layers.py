@@ -137,7 +137,7 @@ class Linear(Layer):
         self.bias = Parameter(np.zeros(n_out, dtype)) if bias else None
         self._x: np.ndarray | None = None
 
-    def forward(self, x: np.ndarray, *, training: bool = False) -> np.ndarray:  # noqa: ARG002 - part of Layer's interface
+    def forward(self, x: np.ndarray, *, training: bool = False) -> np.ndarray:
         """Compute ``x @ W.T + b``; `x` has shape (batch, n_in) and the weight's dtype."""
         shape = (-1, self.weight.shape[1])
         dtypes = (self.weight.dtype.type,)
@@ -178,7 +178,7 @@ class ReLU(Layer):
     def __init__(self) -> None:
         self._active: np.ndarray | None = None
 
-    def forward(self, x: np.ndarray, *, training: bool = False) -> np.ndarray:  # noqa: ARG002 - part of Layer's interface
+    def forward(self, x: np.ndarray, *, training: bool = False) -> np.ndarray:
         """Compute ``max(x, 0)``; `x` may have any shape."""
         check_array("ReLU.forward", "x", x, dtypes=FLOAT_DTYPES)
         self._active = x > 0
@@ -209,7 +209,7 @@ class Flatten(Layer):
     def __init__(self) -> None:
         self._shape: tuple[int, ...] | None = None
 
-    def forward(self, x: np.ndarray, *, training: bool = False) -> np.ndarray:  # noqa: ARG002 - part of Layer's interface
+    def forward(self, x: np.ndarray, *, training: bool = False) -> np.ndarray:
         """Reshape to two axes; `x` has shape (batch, ...) with at least one more axis."""
         check_array("Flatten.forward", "x", x, dtypes=FLOAT_DTYPES)
         if x.ndim < 2:

@@ -70,7 +70,7 @@ class SparseLinear(Layer):
         """The weight as given; it cannot be replaced, because `backward` keeps its transpose."""
         return self._weight
 
-    def forward(self, x: np.ndarray, *, training: bool = False) -> np.ndarray:  # noqa: ARG002 - part of Layer's interface
+    def forward(self, x: np.ndarray, *, training: bool = False) -> np.ndarray:
         """Compute ``x @ W.T + b``; `x` has shape (batch, n_in) and the weight's dtype."""
         shape, dtypes = (-1, self.weight.shape[1]), (self.weight.dtype.type,)
         check_array("SparseLinear.forward", "x", x, ndim=2, shape=shape, dtypes=dtypes)

@@ -192,7 +192,7 @@ def test_a_gradient_that_is_rightly_zero_passes():
 class Centred(Layer):
     """Subtracts the mean of each row, so that a shift of the row changes nothing."""
 
-    def forward(self, x, *, training=False):  # noqa: ARG002 - part of Layer's interface
+    def forward(self, x, *, training=False):
         return x - x.mean(axis=1, keepdims=True)
 
     def backward(self, dy):
@@ -203,7 +203,7 @@ def test_a_gradient_that_vanishes_up_to_rounding_passes():
     class Shift(Linear):
         """One bias for all outputs."""
 
-        def forward(self, x, *, training=False):  # noqa: ARG002 - part of Layer's interface
+        def forward(self, x, *, training=False):
             return x + self.bias.value
 
         def backward(self, dy):

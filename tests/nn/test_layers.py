@@ -89,7 +89,7 @@ def test_layer_backward_belongs_to_the_last_forward(name):
 
 def test_layer_cannot_be_made_without_both_passes():
     class Half(Layer):
-        def forward(self, x, *, training=False):  # noqa: ARG002 - part of Layer's interface
+        def forward(self, x, *, training=False):
             return x
 
     with pytest.raises(TypeError, match="backward"):
@@ -106,7 +106,7 @@ def test_layer_lists_every_parameter_that_it_holds():
         def __init__(self):
             self.gain, self.rate, self.shift = Parameter(np.ones(1)), 0.5, Parameter(np.ones(1))
 
-        def forward(self, x, *, training=False):  # noqa: ARG002 - part of Layer's interface
+        def forward(self, x, *, training=False):
             return x * self.gain.value + self.shift.value
 
         def backward(self, dy):

@@ -24,7 +24,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 plus  := +
 comma := ,
@@ -77,8 +77,9 @@ lint: $(READY_LINT) ## check style and spelling
 check-book: $(READY_ALL) ## check the built book: links, ids, and every page in headless Chromium
 	REFIMPL_REQUIRE_BOOK=1 $(BIN)/python -m pytest tests/book -m 'book or browser'
 
-bench: $(READY_BOOK) ## measure the kernels on this machine
-	$(BIN)/python -m refimpl run kernel_first_look
+bench: $(READY_BOOK) ## measure the kernels on this machine, anew each time
+	rm -rf _build/bench
+	$(BIN)/python -m refimpl run kernel_first_look --folder _build/bench
 
 clean: ## remove what was built; .venv stays
 	rm -rf _build build *.egg-info .numba_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .coverage htmlcov

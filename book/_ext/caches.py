@@ -47,7 +47,7 @@ def isolate_kernels(folder: Path) -> None:
 
 
 def choose_caches(root: Path, build: Path) -> Path:
-    """Set the folders of compiled kernels and of Jupyter's profile for this process's children.
+    """Set the folders of compiled kernels, Jupyter and matplotlib for this process's children.
 
     Returns the folder of executed chapters.
     """
@@ -56,4 +56,6 @@ def choose_caches(root: Path, build: Path) -> Path:
     parts += [f"{name}={importlib.metadata.version(name)}" for name in LIBRARIES]
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     os.environ["NUMBA_CACHE_DIR"] = str(build / ".numba_cache" / key)
+    # Where the home cannot be written to, every chapter would warn that there is no cache.
+    os.environ["MPLCONFIGDIR"] = str(build / ".matplotlib")
     return build / ".jupyter_cache" / key

@@ -6,6 +6,7 @@ by the build, which shows the error.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ SECONDS_A_CELL = 300  # as in _config.yml
 def run_all(root: Path, build: Path) -> list[tuple[float, str]]:
     """Fill the cache; return seconds and page of each chapter that ran to its end."""
     cache = get_cache(choose_caches(root, build))
+    importlib.import_module("matplotlib.font_manager")  # lists the fonts once, not in each chapter
     for page in chapters(root / "book"):
         cache.add_nb_to_project(str(page), read_data=READER)
     logging.getLogger("multiprocessing").disabled = True  # the build reports what failed

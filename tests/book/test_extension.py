@@ -57,6 +57,7 @@ def key(tool, tree, monkeypatch):
     """Name of the folder of executed chapters for the present tree."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", "restored afterwards")
     monkeypatch.setenv("IPYTHONDIR", "restored afterwards")
+    monkeypatch.setenv("MPLCONFIGDIR", "restored afterwards")
     choose = tool("caches").choose_caches
     return lambda: choose(tree, tree / "_build").name
 
@@ -110,6 +111,12 @@ def test_notebook_is_the_same_each_time(tool, tree):
     write(tree / "book/page.md", tree / "one.ipynb")
     write(tree / "book/page.md", tree / "two.ipynb")
     assert (tree / "one.ipynb").read_bytes() == (tree / "two.ipynb").read_bytes()
+
+
+def test_chapters_keep_their_caches_below_the_build(key, tree):
+    key()
+    folders = [os.environ[name] for name in ("NUMBA_CACHE_DIR", "IPYTHONDIR", "MPLCONFIGDIR")]
+    assert all(Path(folder).is_relative_to(tree / "_build") for folder in folders)
 
 
 @pytest.mark.usefixtures("tool")

@@ -6,6 +6,7 @@ import ast
 import getpass
 import json
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,8 @@ def git(folder, *arguments):
 @pytest.fixture
 def checkout(tmp_path):
     """A committed project of two files."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
     (tmp_path / "refimpl").mkdir()
     (tmp_path / "refimpl" / "a.py").write_text("a = 1\n")
     (tmp_path / "pyproject.toml").write_text(PYPROJECT)

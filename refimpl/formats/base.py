@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from refimpl.arrays import (
     frozen_copy,
     xp_of,
 )
+
+if TYPE_CHECKING:
+    from refimpl.formats.coo import COO
 
 
 class Stored(NamedTuple):
@@ -39,8 +42,6 @@ class SparseMatrix(ABC):
 
     Attributes
     ----------
-    data : ndarray of float16, float32 or float64
-        The stored values.
     shape : tuple of int
         ``(rows, columns)``, ``(n_out, n_in)`` for a layer's weight.
 
@@ -51,7 +52,8 @@ class SparseMatrix(ABC):
     """
 
     arrays: ClassVar[tuple[Stored, ...]]  # what a format stores, in the order of its fields
-    data: np.ndarray
+    valued: ClassVar[str] = "data"  # the array whose dtype is the matrix's
+    counted: ClassVar[str] = "data"  # the array with one item for each stored entry
     shape: tuple[int, int]
 
     __array_ufunc__ = None  # ndarray @ matrix is a TypeError, not a product of objects
@@ -61,10 +63,7 @@ class SparseMatrix(ABC):
         object.__setattr__(self, "shape", _checked_shape(where, self.shape))
         self._check_arrays(where)
         for stored in self.arrays:
-            native = _native(vars(self).pop(stored.name))
-            frozen = frozen_copy(native)
-            # What an array is made of; an array itself, even read-only, lets its dtype be set.
-            vars(self)[f"_{stored.name}"] = (frozen.shape, frozen.dtype, frozen.base)
+            self._keep(stored.name, vars(self).pop(stored.name))
         self.check()
 
     def __getattr__(self, name: str) -> np.ndarray:
@@ -99,7 +98,38 @@ class SparseMatrix(ABC):
         not stored, and comes back as +0.0.
         """
 
+    @classmethod
     @abstractmethod
+    def from_coo(cls, coo: COO) -> Self:
+        """Store the entries of a COO matrix: ``B.from_coo(a.to_coo())`` converts any format.
+
+        Parameters
+        ----------
+        coo : COO
+            In any order.
+
+        Returns
+        -------
+        SparseMatrix
+            A copy. A format with a fixed number of places stores the entries that are not
+            zero; any other also keeps the stored zeros.
+
+        Raises
+        ------
+        ValueError
+            If the format cannot hold the entries.
+        """
+
+    @abstractmethod
+    def to_coo(self) -> COO:
+        """Write out the row and column of each stored entry.
+
+        Returns
+        -------
+        COO
+            The same stored entries, zeros included.
+        """
+
     def to_dense(self) -> np.ndarray:
         """Write the stored values into a matrix of zeros.
 
@@ -108,6 +138,10 @@ class SparseMatrix(ABC):
         ndarray, shape (m, n)
             C-contiguous, of the matrix's dtype, each stored value bit for bit.
         """
+        coo = self.to_coo()
+        dense = np.zeros(self.shape, self.dtype)
+        dense[coo.rows, coo.cols] = coo.data
+        return dense
 
     @abstractmethod
     def matmul(self, x: np.ndarray) -> np.ndarray:
@@ -121,8 +155,8 @@ class SparseMatrix(ABC):
         Returns
         -------
         ndarray, shape (m,) or (m, batch)
-            New, of dtype ``np.result_type(data, x)``. Sums are kept in float32 at least and
-            rounded to that dtype once, at the end.
+            New, of dtype ``np.result_type(self.dtype, x.dtype)``. Sums are kept in float32 at
+            least and rounded to that dtype once, at the end.
 
         Raises
         ------
@@ -135,6 +169,40 @@ class SparseMatrix(ABC):
         such entries does not reach the result; in a dense product 0 times infinity is NaN.
         Cost: 2 nnz flops for each column of `x`.
         """
+
+    def with_values(self, values: np.ndarray) -> Self:
+        """Store other values at the same places, as a training step does.
+
+        Parameters
+        ----------
+        values : ndarray of float16, float32 or float64
+            Of the shape of the stored values, in their order; zeros stay stored.
+
+        Returns
+        -------
+        SparseMatrix
+            New, of the dtype of `values`. It shares the indices of this matrix, which were
+            checked when it was built, so it costs one copy of the values.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `values` is no array of floats, or has another shape.
+        """
+        where = f"{type(self).__name__}.with_values"
+        check_numpy(where, "values", values)
+        shape = getattr(self, self.valued).shape
+        check_array(where, "values", values, shape=shape, dtypes=FLOAT_DTYPES)
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        other._keep(self.valued, values)
+        return other
+
+    def _keep(self, name: str, array: np.ndarray) -> None:
+        """Freeze a copy of an array in this machine's byte order."""
+        frozen = frozen_copy(_native(array))
+        # What an array is made of; an array itself, even read-only, lets its dtype be set.
+        vars(self)[f"_{name}"] = (frozen.shape, frozen.dtype, frozen.base)
 
     def check(self) -> None:
         """Run the validation of construction again.
@@ -163,12 +231,12 @@ class SparseMatrix(ABC):
     @property
     def dtype(self) -> np.dtype:
         """The dtype of the stored values."""
-        return self.data.dtype
+        return getattr(self, self.valued).dtype
 
     @property
     def nnz(self) -> int:
-        """How many values are stored, stored zeros included."""
-        return self.data.size
+        """How many entries are stored, stored zeros included."""
+        return getattr(self, self.counted).size
 
     @property
     def nbytes(self) -> int:
@@ -193,13 +261,15 @@ class SparseMatrix(ABC):
     def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
         return type(self), tuple(getattr(self, field.name) for field in fields(self))
 
-    def _operands(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.dtype]:
-        """Give `data`, `x` and a y of zeros in the dtype to sum in, and the result's dtype."""
+    def _operands(
+        self, data: np.ndarray, x: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.dtype]:
+        """Give values, `x` and a y of zeros in the dtype to sum in, and the result's dtype."""
         check_operand(f"{type(self).__name__}.matmul", self, x)
-        result = np.result_type(self.data, x)
+        result = np.result_type(data, x)
         wide = np.result_type(result, np.float32)
         y = np.zeros((self.shape[0], *x.shape[1:]), wide)
-        return self.data.astype(wide, copy=False), x.astype(wide, copy=False), y, result
+        return data.astype(wide, copy=False), x.astype(wide, copy=False), y, result
 
 
 def check_operand(where: str, a: SparseMatrix, x: Any) -> None:

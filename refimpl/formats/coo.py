@@ -88,6 +88,32 @@ class COO(SparseMatrix):
         return cls(rows.astype(index), cols.astype(index), data, dense.shape)
 
     @classmethod
+    def from_coo(cls, coo: COO) -> Self:
+        """Take the matrix as it is: it cannot change.
+
+        Parameters
+        ----------
+        coo : COO
+            In any order.
+
+        Returns
+        -------
+        COO
+            `coo` itself.
+        """
+        return coo
+
+    def to_coo(self) -> COO:
+        """Take the matrix as it is: it cannot change.
+
+        Returns
+        -------
+        COO
+            The matrix itself.
+        """
+        return self
+
+    @classmethod
     def from_scipy(cls, matrix: Any) -> Self:
         """Copy a SciPy sparse matrix of any format, row by row; duplicates are summed.
 
@@ -137,18 +163,6 @@ class COO(SparseMatrix):
         positions = (self.rows.copy(), self.cols.copy())
         return scipy.sparse.coo_array((self.data.copy(), positions), shape=self.shape)
 
-    def to_dense(self) -> np.ndarray:
-        """Write each value to its row and column of a matrix of zeros.
-
-        Returns
-        -------
-        ndarray, shape (m, n)
-            C-contiguous, each stored value bit for bit.
-        """
-        dense = np.zeros(self.shape, self.dtype)
-        dense[self.rows, self.cols] = self.data
-        return dense
-
     # Infinity and NaN as IEEE 754 has them, without a warning, as from a compiled kernel.
     @np.errstate(over="ignore", invalid="ignore")
     def matmul(self, x: np.ndarray) -> np.ndarray:
@@ -176,7 +190,7 @@ class COO(SparseMatrix):
         each column of x. Entries that are not stored are skipped, even where x
         is infinite or NaN.
         """
-        data, x, y, dtype = self._operands(x)
+        data, x, y, dtype = self._operands(self.data, x)
         for row, col, value in zip(self.rows, self.cols, data, strict=True):
             y[row] += value * x[col]
         return y.astype(dtype, copy=False)
@@ -211,6 +225,9 @@ def check_scipy_dtype(where: str, dtype: np.dtype) -> None:
 
 
 def _check_no_duplicates(where: str, rows: np.ndarray, cols: np.ndarray) -> None:
+    later_row, same_row = rows[1:] > rows[:-1], rows[1:] == rows[:-1]
+    if (later_row | same_row & (cols[1:] > cols[:-1])).all():
+        return  # in order, as the other formats give them: no need to sort
     order = np.lexsort((cols, rows))
     is_first = _differs_from_previous(rows[order], cols[order])
     if not is_first.all():

@@ -8,10 +8,17 @@ from typing import Any, ClassVar, Self, final
 import numpy as np
 import scipy.sparse
 
-from refimpl.arrays import FLOAT_DTYPES, INDEX_DTYPES, bad_argument, check_array
+from refimpl.arrays import FLOAT_DTYPES, INDEX_DTYPES, check_array
 from refimpl.formats.base import SparseMatrix, Stored, check_dense
 from refimpl.formats.coo import COO, check_scipy_dtype
-from refimpl.formats.indices import check_index_width, check_indices, index_dtype
+from refimpl.formats.indices import (
+    check_increasing,
+    check_index_width,
+    check_indices,
+    check_pointers,
+    index_dtype,
+    pointers,
+)
 
 
 @final
@@ -91,7 +98,7 @@ class CSR(SparseMatrix):
         check_dense("CSR.from_dense", dense)
         rows, cols = np.nonzero(dense)
         index = index_dtype(dense.shape, rows.size)
-        indptr = _row_pointers(rows, dense.shape[0], index)
+        indptr = pointers(rows, dense.shape[0], index)
         return cls(dense[rows, cols], cols.astype(index), indptr, dense.shape)
 
     @classmethod
@@ -109,7 +116,7 @@ class CSR(SparseMatrix):
             A copy, with the same entries and index dtype.
         """
         order = np.lexsort((coo.cols, coo.rows))
-        indptr = _row_pointers(coo.rows, coo.shape[0], coo.rows.dtype)
+        indptr = pointers(coo.rows, coo.shape[0], coo.rows.dtype)
         return cls(coo.data[order], coo.cols[order], indptr, coo.shape)
 
     @classmethod
@@ -162,16 +169,6 @@ class CSR(SparseMatrix):
         arrays = (self.data.copy(), self.indices.copy(), self.indptr.copy())
         return scipy.sparse.csr_array(arrays, shape=self.shape)
 
-    def to_dense(self) -> np.ndarray:
-        """Write each value to its row and column of a matrix of zeros.
-
-        Returns
-        -------
-        ndarray, shape (m, n)
-            C-contiguous, each stored value bit for bit.
-        """
-        return self.to_coo().to_dense()
-
     def transpose(self) -> CSR:
         """Store the same entries column by column: the CSR arrays of the transposed matrix.
 
@@ -214,7 +211,7 @@ class CSR(SparseMatrix):
         ``indptr[i] <= k < indptr[i + 1]``, in 2 nnz flops for each column of x.
         Entries that are not stored are skipped, even where x is infinite or NaN.
         """
-        data, x, y, dtype = self._operands(x)
+        data, x, y, dtype = self._operands(self.data, x)
         indices, indptr = self.indices, self.indptr
         for row in range(self.shape[0]):
             for k in range(indptr[row], indptr[row + 1]):
@@ -225,43 +222,7 @@ class CSR(SparseMatrix):
         check_index_width(where, self.shape, self.nnz, indices=self.indices, indptr=self.indptr)
         check_array(where, "indices", self.indices, shape=(self.nnz,))
         check_array(where, "indptr", self.indptr, shape=(self.shape[0] + 1,))
-        _check_row_pointers(where, self.indptr, self.nnz)
+        check_pointers(where, self.indptr, self.nnz, "row")
         check_indices(where, "indices", self.indices, self.shape[1])
-        _check_increasing_columns(where, self.indices, self.indptr)
-
-
-def _row_pointers(rows: np.ndarray, n_rows: int, dtype: type) -> np.ndarray:
-    """Where each row begins, from the row number of each entry."""
-    indptr = np.zeros(n_rows + 1, dtype)
-    np.cumsum(np.bincount(rows, minlength=n_rows), dtype=dtype, out=indptr[1:])
-    return indptr
-
-
-def _check_row_pointers(where: str, indptr: np.ndarray, nnz: int) -> None:
-    ends = (int(indptr[0]), int(indptr[-1]))
-    if ends != (0, nnz):
-        actual, advice = f"{ends[0]} and {ends[1]}", "one pointer more than rows"
-        raise bad_argument(where, "indptr", f"start at 0 and end at {nnz}", actual, advice)
-    falls = indptr[1:] < indptr[:-1]
-    if falls.any():
-        row = int(falls.argmax())
-        actual = f"{indptr[row]} then {indptr[row + 1]} at row {row}"
-        advice = "it is the running total of the entries in the rows before"
-        raise bad_argument(where, "indptr", "never decrease", actual, advice)
-
-
-def _check_increasing_columns(
-    where: str,
-    indices: np.ndarray,
-    indptr: np.ndarray,
-) -> None:
-    falls = indices[1:] <= indices[:-1]
-    row_starts = indptr[(indptr > 0) & (indptr < indices.size)]
-    falls[row_starts - 1] = False  # a new row may begin at any column
-    if falls.any():
-        k = int(falls.argmax())
-        row = int(np.searchsorted(indptr, k, side="right")) - 1
-        requirement = "strictly increase within a row"
-        actual = f"{indices[k]} then {indices[k + 1]} in row {row}"
         advice = "sort the row and sum duplicates: CSR.from_scipy does"
-        raise bad_argument(where, "indices", requirement, actual, advice)
+        check_increasing(where, self.indices, self.indptr, "row", advice)

@@ -1,4 +1,4 @@
-"""Row and column numbers: how wide they must be, and which are refused."""
+"""Row and column numbers and pointers: how they are made, how wide they are, what is refused."""
 
 from __future__ import annotations
 
@@ -90,3 +90,95 @@ def index_dtype(shape: Sequence[int], nnz: int) -> type[np.signedinteger]:
     """
     narrow, wide = INDEX_DTYPES
     return narrow if max(*shape, nnz) <= np.iinfo(narrow).max else wide
+
+
+def pointers(lines: np.ndarray, n_lines: int, dtype: type) -> np.ndarray:
+    """Where each row (or column) begins, once the entries are sorted by it.
+
+    Parameters
+    ----------
+    lines : ndarray of int, shape (nnz,)
+        The row (or column) number of each entry, in any order.
+    n_lines : int
+        How many rows (or columns) there are.
+    dtype : type
+        ``np.int32`` or ``np.int64``.
+
+    Returns
+    -------
+    ndarray of `dtype`, shape (n_lines + 1,)
+        The running total of the entries per row; starts at 0, ends at nnz.
+
+    Examples
+    --------
+    >>> pointers(np.array([0, 0, 2]), 3, np.int32).tolist()
+    [0, 2, 2, 3]
+    """
+    indptr = np.zeros(n_lines + 1, dtype)
+    np.cumsum(np.bincount(lines, minlength=n_lines), dtype=dtype, out=indptr[1:])
+    return indptr
+
+
+def check_pointers(where: str, indptr: np.ndarray, n_entries: int, line: str) -> None:
+    """Refuse pointers that do not run from 0 to the number of entries without falling.
+
+    Parameters
+    ----------
+    where : str
+        Named in the error.
+    indptr : ndarray of int32 or int64, shape (n_lines + 1,)
+        Where each row (or column) begins.
+    n_entries : int
+        How many entries, or blocks, there are.
+    line : str
+        ``"row"`` or ``"column"``, what the pointers point to.
+
+    Raises
+    ------
+    ValueError
+        In one sentence.
+    """
+    ends = (int(indptr[0]), int(indptr[-1]))
+    if ends != (0, n_entries):
+        actual, advice = f"{ends[0]} and {ends[1]}", f"one pointer more than {line}s"
+        raise bad_argument(where, "indptr", f"start at 0 and end at {n_entries}", actual, advice)
+    falls = indptr[1:] < indptr[:-1]
+    if falls.any():
+        k = int(falls.argmax())
+        actual = f"{indptr[k]} then {indptr[k + 1]} at {line} {k}"
+        advice = f"it is the running total of the entries in the {line}s before"
+        raise bad_argument(where, "indptr", "never decrease", actual, advice)
+
+
+def check_increasing(
+    where: str, indices: np.ndarray, indptr: np.ndarray, line: str, advice: str
+) -> None:
+    """Refuse indices that do not strictly increase within each row (or column).
+
+    Parameters
+    ----------
+    where : str
+        Named in the error.
+    indices : ndarray of int32 or int64, shape (nnz,)
+        Column (or row) numbers.
+    indptr : ndarray of int32 or int64, shape (n_lines + 1,)
+        Where each row (or column) begins in `indices`; already checked.
+    line : str
+        ``"row"`` or ``"column"``.
+    advice : str
+        What the caller can do.
+
+    Raises
+    ------
+    ValueError
+        In one sentence that names the first fall and its row (or column).
+    """
+    falls = indices[1:] <= indices[:-1]
+    starts = indptr[(indptr > 0) & (indptr < indices.size)]
+    falls[starts - 1] = False  # a new line may begin anywhere
+    if falls.any():
+        k = int(falls.argmax())
+        number = int(np.searchsorted(indptr, k, side="right")) - 1
+        requirement = f"strictly increase within a {line}"
+        actual = f"{indices[k]} then {indices[k + 1]} in {line} {number}"
+        raise bad_argument(where, "indices", requirement, actual, advice)

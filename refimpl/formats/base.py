@@ -272,8 +272,8 @@ class SparseMatrix(ABC):
         return data.astype(wide, copy=False), x.astype(wide, copy=False), y, result
 
 
-def check_operand(where: str, a: SparseMatrix, x: Any) -> None:
-    """Refuse an `x` that ``a @ x`` is not defined for.
+def check_operand(where: str, a: SparseMatrix, x: Any, *, transposed: bool = False) -> None:
+    """Refuse an `x` that ``a @ x`` is not defined for, or ``a.T @ x``.
 
     Parameters
     ----------
@@ -282,7 +282,9 @@ def check_operand(where: str, a: SparseMatrix, x: Any) -> None:
     a : SparseMatrix
         The left operand, of shape (m, n).
     x : ndarray of float16, float32 or float64, shape (n,) or (n, batch)
-        The right operand.
+        The right operand; m for n if `transposed`.
+    transposed : bool
+        Whether the left operand is the transpose of `a`.
 
     Raises
     ------
@@ -291,8 +293,9 @@ def check_operand(where: str, a: SparseMatrix, x: Any) -> None:
     """
     check_numpy(where, "x", x)
     check_array(where, "x", x, ndim=(1, 2), dtypes=FLOAT_DTYPES)
-    if x.shape[0] != a.shape[1]:
-        requirement = f"have {a.shape[1]} rows, one for each column of the matrix"
+    n_rows, line = (a.shape[0], "row") if transposed else (a.shape[1], "column")
+    if x.shape[0] != n_rows:
+        requirement = f"have {n_rows} rows, one for each {line} of the matrix"
         advice = "activations of shape (batch, n_in) go in transposed"
         raise bad_argument(where, "x", requirement, f"shape {x.shape}", advice)
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from refimpl.kernels.dispatch import KERNELS, Kernel, matmul
+from refimpl.kernels.dispatch import KERNELS, Kernel, matmul, matmul_transposed
 
-__all__ = ["KERNELS", "Kernel", "matmul"]
+__all__ = ["KERNELS", "Kernel", "matmul", "matmul_transposed"]

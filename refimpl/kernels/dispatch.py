@@ -8,11 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from refimpl.arrays import bad_argument, check_array, xp_of
-from refimpl.formats import CSR, SparseMatrix
+from refimpl.formats import COO, CSR, SparseMatrix
 from refimpl.formats.base import check_operand
 from refimpl.kernels.numba_csr import csr_matmul, csr_matmul_four_values, csr_matvec
-
-_WHERE = "kernels.matmul"
 
 
 class Kernel(NamedTuple):
@@ -30,6 +28,8 @@ class Kernel(NamedTuple):
         Axes of `x`: 1 for a vector (SpMV), 2 for a matrix (SpMM).
     function : callable
         Takes the format's arrays, `x` and `out`, and returns nothing.
+    transposed : bool
+        Whether it multiplies with the transpose of the left factor.
     """
 
     name: str
@@ -37,9 +37,10 @@ class Kernel(NamedTuple):
     module: str
     x_ndim: int
     function: Callable[..., None]
+    transposed: bool = False
 
     def run(self, a: SparseMatrix, x: np.ndarray, out: np.ndarray) -> None:
-        """Overwrite `out` with ``a @ x``, computed in the dtype of `out`.
+        """Overwrite `out` with ``a @ x`` (``a.T @ x`` if transposed), in the dtype of `out`.
 
         Parameters
         ----------
@@ -48,7 +49,7 @@ class Kernel(NamedTuple):
         x : ndarray of float, shape (n_columns,) or (n_columns, batch)
             Of this kernel's number of axes; copied where its memory layout asks for it.
         out : ndarray of float32 or float64, shape (n_rows,) or (n_rows, batch)
-            C-contiguous and apart from `x`.
+            C-contiguous and apart from `x`. If transposed, rows and columns change places.
         """
         arrays = (getattr(a, stored.name) for stored in a.arrays)
         inputs = (_readable(array, out.dtype) for array in (*arrays, x))
@@ -113,12 +114,57 @@ def matmul(a: SparseMatrix, x: np.ndarray, out: np.ndarray | None = None) -> np.
     >>> matmul(w, np.array([1.0, 2.0, 3.0, 4.0]))
     array([8., 9.])
     """
-    _check_factors(a, x)
+    return _multiply("kernels.matmul", a, x, out, transposed=False)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def matmul_transposed(a: SparseMatrix, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Multiply the transpose of a sparse matrix with a vector or a dense matrix.
+
+    Parameters
+    ----------
+    a : SparseMatrix
+        Shape (n_rows, n_columns). It is not transposed in memory: the same arrays are read the
+        other way round. A format without a kernel goes through COO.
+    x : ndarray of float16, float32 or float64, shape (n_rows,) or (n_rows, batch)
+        A C-contiguous array is read in place, any other is copied first.
+    out : ndarray, optional
+        Shape (n_columns,) or (n_columns, batch), else as for `matmul`.
+
+    Returns
+    -------
+    ndarray
+        ``a.T @ x``; `out` itself if given, else a new C-contiguous array.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `matmul`.
+
+    Notes
+    -----
+    Backpropagation through ``y = W @ x`` needs it: ``dx = W.T @ dy``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refimpl.formats import CSR
+    >>> w = CSR.from_dense(np.array([[0.0, 2.0, 0.0, 1.0], [0.0, 0.0, 3.0, 0.0]]))
+    >>> matmul_transposed(w, np.array([1.0, 10.0]))
+    array([ 0.,  2., 30.,  1.])
+    """
+    return _multiply("kernels.matmul_transposed", a, x, out, transposed=True)
+
+
+def _multiply(
+    where: str, a: SparseMatrix, x: np.ndarray, out: np.ndarray | None, *, transposed: bool
+) -> np.ndarray:
+    _check_factors(where, a, x, transposed=transposed)
     dtype = np.result_type(a.dtype, x.dtype).newbyteorder("=")
-    shape = (a.shape[0], *x.shape[1:])
+    shape = (a.shape[1 if transposed else 0], *x.shape[1:])
     if out is not None:
-        _check_out(out, shape, dtype)
-    result = _product(a, x, _workspace(out, x, shape, dtype))
+        _check_out(where, out, shape, dtype)
+    result = _product(a, x, _workspace(out, x, shape, dtype), transposed=transposed)
     if out is None:
         return result.astype(dtype, copy=False)
     if result is not out:
@@ -126,18 +172,24 @@ def matmul(a: SparseMatrix, x: np.ndarray, out: np.ndarray | None = None) -> np.
     return out
 
 
-def _kernel_for(a: SparseMatrix, x: np.ndarray) -> Kernel | None:
-    wanted = (type(a), xp_of(x).__name__, x.ndim)
-    return next((row for row in KERNELS if row[1:4] == wanted), None)
+def _kernel_for(a: SparseMatrix, x: np.ndarray, *, transposed: bool) -> Kernel | None:
+    wanted = (type(a), xp_of(x).__name__, x.ndim, transposed)
+    fits = (row for row in KERNELS if (*row[1:4], row.transposed) == wanted)
+    return next(fits, None)
 
 
-def _product(a: SparseMatrix, x: np.ndarray, workspace: np.ndarray) -> np.ndarray:
+def _product(
+    a: SparseMatrix, x: np.ndarray, workspace: np.ndarray, *, transposed: bool
+) -> np.ndarray:
     """Write the product into `workspace`, or into new memory where only a clear version is."""
-    kernel = _kernel_for(a, x)
-    if kernel is None:
+    kernel = _kernel_for(a, x, transposed=transposed)
+    if kernel is not None:
+        kernel.run(a, x, workspace)
+        return workspace
+    if not transposed:
         return a.matmul(x)
-    kernel.run(a, x, workspace)
-    return workspace
+    coo = a.to_coo()
+    return COO(coo.cols, coo.rows, coo.data, a.shape[::-1]).matmul(x)
 
 
 def _workspace(
@@ -165,19 +217,19 @@ def _readable(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return array
 
 
-def _check_factors(a: SparseMatrix, x: np.ndarray) -> None:
+def _check_factors(where: str, a: SparseMatrix, x: np.ndarray, *, transposed: bool) -> None:
     if not isinstance(a, SparseMatrix):
         advice = "convert it with CSR.from_dense or CSR.from_scipy"
         actual = type(a).__name__
-        raise bad_argument(_WHERE, "a", "be a SparseMatrix", actual, advice, kind=TypeError)
-    check_operand(_WHERE, a, x)
+        raise bad_argument(where, "a", "be a SparseMatrix", actual, advice, kind=TypeError)
+    check_operand(where, a, x, transposed=transposed)
 
 
-def _check_out(out: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    check_array(_WHERE, "out", out, shape=shape)
+def _check_out(where: str, out: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    check_array(where, "out", out, shape=shape)
     if out.dtype != dtype:
         advice = f"make it with np.empty({shape}, np.{dtype})"
         requirement = f"be {dtype}, the result's dtype"
-        raise bad_argument(_WHERE, "out", requirement, out.dtype, advice, kind=TypeError)
+        raise bad_argument(where, "out", requirement, out.dtype, advice, kind=TypeError)
     if not out.flags.writeable:
-        raise bad_argument(_WHERE, "out", "be writeable", "a read-only array", "pass a copy")
+        raise bad_argument(where, "out", "be writeable", "a read-only array", "pass a copy")

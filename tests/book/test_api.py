@@ -1,4 +1,4 @@
-"""The API page documents every public name, where it is imported from, and nothing else."""
+"""The API pages document every public name, where it is imported from, and nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import refimpl
 
 ROOT = Path(__file__).resolve().parents[2]
-API = (ROOT / "book/api.md").read_text("utf8")
+API = "\n".join(page.read_text("utf8") for page in sorted((ROOT / "book/api").glob("*.md")))
 PACKAGES = sorted(m.name for m in pkgutil.iter_modules(refimpl.__path__) if m.name != "__main__")
 DIRECTIVE = re.compile(r"^\.\. (currentmodule|autoclass|autofunction|autodata):: (\S+)", re.M)
 

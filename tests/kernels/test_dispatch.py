@@ -12,11 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from refimpl.formats import COO, CSR
-from refimpl.kernels import KERNELS, Kernel, dispatch, matmul
-from support.strategies import FLOATS, dense_matrices, layouts, products, values
+from refimpl.kernels import KERNELS, Kernel, dispatch, matmul, matmul_transposed
+from support.formats import FORMATS
+from support.strategies import FLOATS, layouts, operands, products, values
 from support.tolerance import assert_product_close, product_bound
 
-ROWS = {"argvalues": KERNELS, "ids": [kernel.name for kernel in KERNELS]}
+ROWS = {
+    "argvalues": KERNELS,
+    "ids": [f"{kernel.format.__name__}-{kernel.name}" for kernel in KERNELS],
+}
 W = np.array([[0, 2, 0, 1], [0, 0, 0, 0], [3, 0, -1, 0]], np.float32)
 X = np.array([[1, 2], [3, 4], [5, 6], [7, 8]], np.float32)
 WX = np.array([[13, 16], [0, 0], [-2, 0]], np.float32)  # by hand
@@ -24,27 +28,34 @@ A = CSR.from_dense(W)
 
 
 @st.composite
-def factors(draw, x_ndim):
-    """A dense matrix and an x of `x_ndim` axes, in a dtype that kernels compute in."""
-    a = draw(dense_matrices(dtypes=(np.float32, np.float64)))
-    shape = (a.shape[1], draw(st.integers(0, 5)))[:x_ndim]
+def factors(draw, kernel, fmt):
+    """A dense matrix and an x that the kernel can multiply, in a dtype that it computes in.
+
+    Some batches are wider than any panel of registers.
+    """
+    a = draw(fmt.matrices(dtypes=(np.float32, np.float64)))
+    batch = draw(st.integers(0, 5) | st.sampled_from([16, 31, 64, 65, 150]))
+    shape = (a.shape[0 if kernel.transposed else 1], batch)[: kernel.x_ndim]
     x = draw(hnp.arrays(a.dtype, shape, elements=values(a.dtype.type)))
     return a, draw(layouts(x))
 
 
 def check_kernel(kernel, phases=tuple(Phase)):
     """The battery: against the dense product, and against the format's clear version."""
+    fmt = next(fmt for fmt in FORMATS if fmt.kind is kernel.format)
 
     @settings(derandomize=True, report_multiple_bugs=False, phases=phases)
-    @given(factors(kernel.x_ndim))
+    @given(factors(kernel, fmt))
     def battery(pair):
         dense, x = pair
-        a = kernel.format.from_dense(dense)
-        out = np.full((a.shape[0], *x.shape[1:]), np.nan, a.dtype)  # none of it may survive
+        a = fmt.from_dense(dense)
+        left = dense.T if kernel.transposed else dense
+        out = np.full((left.shape[0], *x.shape[1:]), np.nan, a.dtype)  # none of it may survive
         kernel.run(a, x, out)
-        assert_product_close(out, dense, x)
+        assert_product_close(out, left, x)
+        clear = CSR.from_dense(left) if kernel.transposed else a
         # Each of the two may be off by the bound.
-        assert (np.abs(out - a.matmul(x)) <= 2 * product_bound(dense, x, a.dtype)).all()
+        assert (np.abs(out - clear.matmul(x)) <= 2 * product_bound(left, x, a.dtype)).all()
 
     battery()
 
@@ -132,12 +143,13 @@ def test_row_is_named_after_its_function(kernel):
     assert kernel.name == kernel.function.__name__
 
 
-@given(products(), st.sampled_from(FLOATS), st.sampled_from([COO, CSR]))
-def test_matmul_matches_dense_for_every_pair_of_dtypes(pair, x_dtype, form):
-    dense, x = pair
+@given(st.data(), st.sampled_from(FLOATS), st.sampled_from(FORMATS))
+def test_matmul_matches_dense_for_every_pair_of_dtypes(data, x_dtype, fmt):
+    dense = data.draw(fmt.matrices())
+    x = data.draw(operands(dense))
     with np.errstate(over="ignore"):
         x = x.astype(x_dtype)
-    y = matmul(form.from_dense(dense), x)
+    y = matmul(fmt.from_dense(dense), x)
     assert y.dtype == np.result_type(dense, x)
     assert_product_close(y, dense, x)
 
@@ -148,6 +160,23 @@ def test_float16_is_rounded_once(pair):
     once = matmul(CSR.from_dense(dense.astype(np.float32)), x.astype(np.float32))
     y = matmul(CSR.from_dense(dense), x)
     np.testing.assert_array_equal(y, once.astype(np.float16), strict=True)
+
+
+@given(st.data(), st.sampled_from(FLOATS), st.sampled_from(FORMATS))
+def test_matmul_transposed_matches_dense_for_every_format(data, x_dtype, fmt):
+    dense = data.draw(fmt.matrices())
+    x = data.draw(operands(dense.T))
+    with np.errstate(over="ignore"):
+        x = x.astype(x_dtype)
+    y = matmul_transposed(fmt.from_dense(dense), x)
+    assert y.dtype == np.result_type(dense, x)
+    assert_product_close(y, dense.T, x)
+
+
+def test_matmul_transposed_refuses_an_x_of_the_other_shape():
+    match = r"^kernels\.matmul_transposed: x must have 3 rows, one for each row of the matrix, got"
+    with pytest.raises(ValueError, match=match):
+        matmul_transposed(A, X)
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (0, 5), (5, 0), (1, 7), (7, 1), (1, 9999), (9999, 1)])

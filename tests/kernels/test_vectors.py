@@ -1,0 +1,109 @@
+"""Panels in compiled code are the NumPy functions of the same name, and touch nothing else."""
+
+from __future__ import annotations
+
+import mmap
+
+import numpy as np
+import pytest
+from numba import njit
+
+from refimpl.kernels import vectors
+from refimpl.kernels.vectors import (
+    add_panels,
+    load_panel,
+    load_panel_head,
+    multiply_add,
+    multiply_panels,
+    store_panel,
+    store_panel_head,
+    sum_panel,
+    zero_panel,
+)
+
+LANES = 16
+
+
+@njit
+def compiled_sum(x):
+    return sum_panel(load_panel(x, 1, 2, LANES))
+
+
+@njit
+def compiled_combination(x, value, out):
+    a, b = load_panel(x, 0, 1, LANES), load_panel(x, 2, 3, LANES)
+    y = add_panels(multiply_add(zero_panel(out, LANES), value, a), multiply_panels(a, b))
+    store_panel(out, 1, 4, y)
+
+
+@njit
+def compiled_head(x, n, out):
+    store_panel_head(out, 1, 2, load_panel_head(x, 1, 2, LANES, n), n)
+
+
+@njit
+def compiled_head_in_full(x, n, out):
+    store_panel(out, 0, 0, load_panel_head(x, 1, 2, LANES, n))
+
+
+def whole_numbers(dtype, shape=(3, 20), seed=0):
+    return np.random.default_rng(seed).integers(-9, 9, shape).astype(dtype)
+
+
+both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+@both_dtypes
+def test_sum_panel_adds_every_lane(dtype):
+    x = whole_numbers(dtype)
+    assert compiled_sum(x) == x[1, 2:18].sum()
+
+
+@both_dtypes
+def test_panels_combine_as_arrays_do(dtype):
+    x, out = whole_numbers(dtype), np.full((3, 20), 7, dtype)
+    compiled_combination(x, dtype(3), out)
+    expected = np.full((3, 20), 7, dtype)
+    expected[1, 4:20] = 3 * x[0, 1:17] + x[0, 1:17] * x[2, 3:19]
+    np.testing.assert_array_equal(out, expected)
+
+
+@both_dtypes
+@pytest.mark.parametrize("n", range(LANES + 1))
+def test_head_moves_n_numbers_and_no_more(dtype, n):
+    x, out = whole_numbers(dtype), np.full((3, 20), 7, dtype)
+    compiled_head(x, n, out)
+    expected = np.full((3, 20), 7, dtype)
+    expected[1, 2 : 2 + n] = x[1, 2 : 2 + n]
+    np.testing.assert_array_equal(out, expected)
+
+
+@both_dtypes
+@pytest.mark.parametrize("n", [0, 1, 15])
+def test_head_is_filled_up_with_zeros(dtype, n):
+    x, out = whole_numbers(dtype) + dtype(20), np.full((1, LANES), 7, dtype)
+    compiled_head_in_full(x, n, out)
+    assert out[0].tolist() == [*x[1, 2 : 2 + n], *[0] * (LANES - n)]
+
+
+def test_head_ends_where_memory_ends():
+    """The masked lanes lie in a page that may not be read: a full load would end the process."""
+    page = mmap.PAGESIZE
+    room = np.frombuffer(mmap.mmap(-1, page), np.float32)
+    x = room[-20:].reshape(2, 10)  # row 1 ends with the mapping
+    out = np.zeros((2, 10), np.float32)
+    compiled_head(x, 8, out)
+    assert (out == 0).all()
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 16, 64])
+def test_sum_panel_in_numpy_adds_in_halves(lanes):
+    panel = np.arange(lanes, dtype=np.float32)
+    assert vectors.sum_panel(panel) == lanes * (lanes - 1) / 2
+
+
+def test_loaded_panel_is_a_copy():
+    x = np.ones((1, 4))
+    panel = load_panel(x, 0, 0, 4)
+    x[...] = 2
+    assert panel.tolist() == [1, 1, 1, 1]

@@ -11,7 +11,12 @@ import scipy.sparse
 
 from refimpl.arrays import FLOAT_DTYPES, INDEX_DTYPES, bad_argument, check_array
 from refimpl.formats.base import SparseMatrix, Stored, check_dense
-from refimpl.formats.indices import check_index_width, check_indices, index_dtype
+from refimpl.formats.indices import (
+    check_index_width,
+    check_indices,
+    differs_from_previous,
+    index_dtype,
+)
 
 
 @final
@@ -141,7 +146,7 @@ class COO(SparseMatrix):
             check_indices(where, name, indices, n)
         order = np.lexsort((cols, rows))
         rows, cols, data = rows[order], cols[order], data[order]
-        is_first = _differs_from_previous(rows, cols)
+        is_first = differs_from_previous(rows, cols)
         summed = np.zeros(np.count_nonzero(is_first), data.dtype)
         np.add.at(summed, np.cumsum(is_first) - 1, data)
         return cls(rows[is_first].astype(index), cols[is_first].astype(index), summed, coo.shape)
@@ -229,19 +234,12 @@ def _check_no_duplicates(where: str, rows: np.ndarray, cols: np.ndarray) -> None
     if (later_row | same_row & (cols[1:] > cols[:-1])).all():
         return  # in order, as the other formats give them: no need to sort
     order = np.lexsort((cols, rows))
-    is_first = _differs_from_previous(rows[order], cols[order])
+    is_first = differs_from_previous(rows[order], cols[order])
     if not is_first.all():
         position = order[is_first.argmin()]
         actual = f"({rows[position]}, {cols[position]}) more than once"
         advice = "sum them: COO.from_scipy does"
         raise bad_argument(where, "(rows, cols)", "name each entry once", actual, advice)
-
-
-def _differs_from_previous(rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-    """True where a sorted list of positions moves on to a new position."""
-    is_first = np.ones(rows.size, np.bool_)
-    is_first[1:] = (rows[1:] != rows[:-1]) | (cols[1:] != cols[:-1])
-    return is_first
 
 
 def _scipy_coo(where: str, matrix: Any) -> scipy.sparse.coo_array:

@@ -92,6 +92,29 @@ def index_dtype(shape: Sequence[int], nnz: int) -> type[np.signedinteger]:
     return narrow if max(*shape, nnz) <= np.iinfo(narrow).max else wide
 
 
+def differs_from_previous(rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    """True where a sorted list of positions moves on to a new position.
+
+    Parameters
+    ----------
+    rows, cols : ndarray of int, shape (n,)
+        Positions, equal ones side by side.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        The first position is new.
+
+    Examples
+    --------
+    >>> differs_from_previous(np.array([0, 0, 0, 1]), np.array([2, 2, 3, 3])).tolist()
+    [True, False, True, True]
+    """
+    is_first = np.ones(rows.size, np.bool_)
+    is_first[1:] = (rows[1:] != rows[:-1]) | (cols[1:] != cols[:-1])
+    return is_first
+
+
 def pointers(lines: np.ndarray, n_lines: int, dtype: type) -> np.ndarray:
     """Where each row (or column) begins, once the entries are sorted by it.
 

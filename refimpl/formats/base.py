@@ -60,7 +60,7 @@ class SparseMatrix(ABC):
 
     def __post_init__(self) -> None:
         where = type(self).__name__
-        object.__setattr__(self, "shape", _checked_shape(where, self.shape))
+        object.__setattr__(self, "shape", checked_shape(where, self.shape))
         self._check_arrays(where)
         for stored in self.arrays:
             self._keep(stored.name, vars(self).pop(stored.name))
@@ -214,7 +214,7 @@ class SparseMatrix(ABC):
             behind Python's back can bring that about.
         """
         where = type(self).__name__
-        _checked_shape(where, self.shape)
+        checked_shape(where, self.shape)
         self._check_arrays(where)
         self._check_structure(where)
 
@@ -346,8 +346,26 @@ def _native(array: np.ndarray) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _checked_shape(where: str, shape: Any) -> tuple[int, int]:
-    """Give the shape as two Python integers."""
+def checked_shape(where: str, shape: Any) -> tuple[int, int]:
+    """Give a shape as two Python integers; refuse what is no pair of counts.
+
+    Parameters
+    ----------
+    where : str
+        Named in the error.
+    shape : tuple of int
+        Rows and columns.
+
+    Returns
+    -------
+    tuple of int
+        The same two numbers.
+
+    Raises
+    ------
+    TypeError, ValueError
+        In one sentence.
+    """
     if not isinstance(shape, tuple) or len(shape) != 2:
         actual = repr(shape) if isinstance(shape, tuple) else type(shape).__name__
         advice = "give (rows, columns)"

@@ -6,7 +6,8 @@ every index it reads.
 """
 
 from refimpl.formats.base import SparseMatrix
+from refimpl.formats.bsr import BSR
 from refimpl.formats.coo import COO
 from refimpl.formats.csr import CSR
 
-__all__ = ["COO", "CSR", "SparseMatrix"]
+__all__ = ["BSR", "COO", "CSR", "SparseMatrix"]

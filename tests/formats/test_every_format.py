@@ -104,22 +104,22 @@ def test_matmul_returns_the_common_dtype(fmt, dtype, x_dtype):
 @every_format
 @pytest.mark.parametrize("rest", [(), (1,)], ids=["vector", "batch"])
 def test_half_precision_sums_are_kept_in_single_precision(fmt, rest):
-    ones = fmt.from_dense(np.ones((1, 4096), np.float16))
-    assert (ones @ np.ones((4096, *rest), np.float16)).item() == 4096
+    ones = fmt.from_dense(np.tile(np.array([1, 1, 0, 0], np.float16), (2, 2048)))
+    assert (ones @ np.ones((8192, *rest), np.float16) == 4096).all()
 
 
 @every_format
 @pytest.mark.parametrize("value", [np.inf, np.nan])
 def test_matmul_skips_what_meets_no_stored_entry(fmt, value):
-    x = np.array([1, 1, 1, value], np.float32)
-    expected = DENSE[:, :3] @ np.ones(3, np.float32)
-    np.testing.assert_array_equal((fmt.from_dense(DENSE) @ x)[:3], expected[:3])
+    two_blocks = np.kron(np.eye(2), np.ones((2, 2)))
+    y = fmt.from_dense(two_blocks) @ np.array([1, 1, 1, value])
+    np.testing.assert_array_equal(y, [2, 2, value, value])
 
 
 @every_format
 def test_matmul_overflows_to_infinity_without_a_warning(fmt):
-    huge = fmt.from_dense(np.full((1, 2), 6e4, np.float16))
-    assert np.isposinf(huge @ np.ones(2, np.float16)).all()
+    huge = fmt.from_dense(np.tile(np.array([6e4, 6e4, 0, 0], np.float16), (2, 1)))
+    assert np.isposinf(huge @ np.ones(4, np.float16)).all()
 
 
 @every_format

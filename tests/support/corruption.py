@@ -134,6 +134,19 @@ def is_csr(data: Any, indices: Any, indptr: Any, shape: Any) -> bool:
     )
 
 
+def is_bsr(data: Any, indices: Any, indptr: Any, shape: Any) -> bool:
+    """Whether the arrays describe one matrix: its blocks, each seen as one entry, are a CSR."""
+    if not (is_shape(shape) and isinstance(data, np.ndarray) and data.ndim == 3):
+        return False
+    (m, n), (r, c) = shape, data.shape[1:]
+    return (
+        min(r, c) > 0
+        and (m % r, n % c) == (0, 0)
+        and max(shape) < 2**63
+        and is_csr(data[:, 0, 0], indices, indptr, (m // r, n // c))
+    )
+
+
 def is_row(columns: list[int], n: int) -> bool:
     """Whether the columns of one row increase and lie in ``[0, n)``."""
     return columns == sorted(set(columns)) and all(0 <= c < n for c in columns)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from refimpl.formats import COO, CSR, SparseMatrix
-from support.corruption import is_coo, is_csr
-from support.strategies import UINT_OF, bit_patterns, dense_matrices
+from refimpl.formats import BSR, COO, CSR, SparseMatrix
+from support.corruption import is_bsr, is_coo, is_csr
+from support.strategies import UINT_OF, bit_patterns, cropped, dense_matrices
 
 
 class Format(NamedTuple):
@@ -42,6 +42,14 @@ class Format(NamedTuple):
 FORMATS = [
     Format(COO, is_coo, in_scipy=True),
     Format(CSR, is_csr, in_scipy=True),
+    Format(
+        BSR,
+        is_bsr,
+        cropped(dense_matrices, (2, 2)),
+        cropped(bit_patterns, (2, 2)),
+        in_scipy=True,
+        options={"block_shape": (2, 2)},
+    ),
 ]
 
 every_format = pytest.mark.parametrize("fmt", FORMATS, ids=lambda fmt: fmt.kind.__name__)

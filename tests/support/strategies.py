@@ -57,6 +57,16 @@ def bit_patterns(draw, *, max_side: int = 6) -> np.ndarray:
     return draw(layouts(bits.view(dtype)))
 
 
+def cropped(matrices, block_shape: tuple[int, int]):
+    """The same strategy, each matrix cut down until blocks of this shape fill it."""
+
+    def crop(dense: np.ndarray) -> np.ndarray:
+        (m, n), (r, c) = dense.shape, block_shape
+        return dense[: m - m % r, : n - n % c]
+
+    return lambda **arguments: matrices(**arguments).map(crop)
+
+
 @st.composite
 def operands(draw, a: np.ndarray) -> np.ndarray:
     """What `a` can be multiplied with: a vector or a matrix, of the dtype of `a`."""

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import find
 
-from support.corruption import corruptions, is_coo, is_csr
+from support.corruption import corruptions, is_bsr, is_coo, is_csr
 
 ROWS, COLS = np.array([0, 0, 1, 2]), np.array([0, 2, 2, 0])
 DATA, INDPTR = np.array([1.0, 2, 3, 4]), np.array([0, 2, 3, 4])
 GOOD_COO = {"rows": ROWS, "cols": COLS, "data": DATA, "shape": (3, 3)}
 GOOD_CSR = {"data": DATA, "indices": COLS, "indptr": INDPTR, "shape": (3, 3)}
+BLOCKS = np.ones((4, 2, 5))
+GOOD_BSR = GOOD_CSR | {"data": BLOCKS, "shape": (6, 15)}
 
 
 def test_coo_judge_accepts_a_matrix():
@@ -20,6 +22,10 @@ def test_coo_judge_accepts_a_matrix():
 
 def test_csr_judge_accepts_a_matrix():
     assert is_csr(**GOOD_CSR)
+
+
+def test_bsr_judge_accepts_a_matrix():
+    assert is_bsr(**GOOD_BSR)
 
 
 BAD_IN_BOTH = [
@@ -72,6 +78,29 @@ def test_coo_judge_finds_planted_faults(fault):
 )
 def test_csr_judge_finds_planted_faults(fault):
     assert not is_csr(**GOOD_CSR | fault)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"shape": (7, 15)},
+        {"shape": (6, 14)},
+        {"shape": (8, 15)},
+        {"shape": (6, 10)},
+        {"shape": [6, 15]},
+        {"data": BLOCKS[:-1]},
+        {"data": BLOCKS[:, 0]},
+        {"data": BLOCKS[:, :, :0]},
+        {"data": BLOCKS.astype(int)},
+        {"data": BLOCKS.tolist()},
+        {"indices": np.array([0, 3, 2, 0])},
+        {"indices": np.array([2, 0, 2, 0])},
+        {"indptr": np.array([0, 2, 4])},
+        {"data": BLOCKS[..., None]},
+    ],
+)
+def test_bsr_judge_finds_planted_faults(fault):
+    assert not is_bsr(**GOOD_BSR | fault)
 
 
 @pytest.mark.parametrize("name", GOOD_CSR)

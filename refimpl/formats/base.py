@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from refimpl.arrays import (
 
 if TYPE_CHECKING:
     from refimpl.formats.coo import COO
+
+_Format = TypeVar("_Format", bound="SparseMatrix")
 
 
 class Stored(NamedTuple):
@@ -193,9 +195,14 @@ class SparseMatrix(ABC):
         check_numpy(where, "values", values)
         shape = getattr(self, self.valued).shape
         check_array(where, "values", values, shape=shape, dtypes=FLOAT_DTYPES)
-        other = object.__new__(type(self))
-        vars(other).update(vars(self))
+        other = self._arrays_as(type(self), self.shape)
         other._keep(self.valued, values)
+        return other
+
+    def _arrays_as(self, kind: type[_Format], shape: tuple[int, int]) -> _Format:
+        """Share the arrays with a matrix that they are known to describe: nothing is checked."""
+        other = object.__new__(kind)
+        vars(other).update(vars(self), shape=shape)
         return other
 
     def _keep(self, name: str, array: np.ndarray) -> None:

@@ -8,17 +8,10 @@ from typing import Any, ClassVar, Self, final
 import numpy as np
 import scipy.sparse
 
-from refimpl.arrays import FLOAT_DTYPES, INDEX_DTYPES, check_array
+from refimpl.arrays import FLOAT_DTYPES, INDEX_DTYPES
 from refimpl.formats.base import SparseMatrix, Stored, check_dense
 from refimpl.formats.coo import COO, check_scipy_dtype
-from refimpl.formats.indices import (
-    check_increasing,
-    check_index_width,
-    check_indices,
-    check_pointers,
-    index_dtype,
-    pointers,
-)
+from refimpl.formats.indices import check_compressed, index_dtype, pointers
 
 
 @final
@@ -219,10 +212,4 @@ class CSR(SparseMatrix):
         return y.astype(dtype, copy=False)
 
     def _check_structure(self, where: str) -> None:
-        check_index_width(where, self.shape, self.nnz, indices=self.indices, indptr=self.indptr)
-        check_array(where, "indices", self.indices, shape=(self.nnz,))
-        check_array(where, "indptr", self.indptr, shape=(self.shape[0] + 1,))
-        check_pointers(where, self.indptr, self.nnz, "row")
-        check_indices(where, "indices", self.indices, self.shape[1])
-        advice = "sort the row and sum duplicates: CSR.from_scipy does"
-        check_increasing(where, self.indices, self.indptr, "row", advice)
+        check_compressed(where, self.indices, self.indptr, self.nnz, self.shape, "row")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from refimpl.arrays import INDEX_DTYPES, bad_argument
+from refimpl.arrays import INDEX_DTYPES, bad_argument, check_array
 
 
 def check_index_width(where: str, shape: Sequence[int], nnz: int, **indices: np.ndarray) -> None:
@@ -205,3 +205,43 @@ def check_increasing(
         requirement = f"strictly increase within a {line}"
         actual = f"{indices[k]} then {indices[k + 1]} in {line} {number}"
         raise bad_argument(where, "indices", requirement, actual, advice)
+
+
+def check_compressed(
+    where: str,
+    indices: np.ndarray,
+    indptr: np.ndarray,
+    n_entries: int,
+    sizes: Sequence[int],
+    line: str,
+) -> None:
+    """Refuse indices and pointers that do not give each row (or column) its entries, in order.
+
+    Parameters
+    ----------
+    where : str
+        Named in the error.
+    indices : ndarray of int32 or int64
+        Column (or row) numbers.
+    indptr : ndarray of int32 or int64
+        Where each row (or column) begins in `indices`.
+    n_entries : int
+        How many entries there are.
+    sizes : sequence of int
+        Rows and columns (or columns and rows).
+    line : str
+        ``"row"`` or ``"column"``, what the pointers point to.
+
+    Raises
+    ------
+    TypeError, ValueError
+        In one sentence.
+    """
+    n_lines, n_places = sizes
+    check_index_width(where, sizes, n_entries, indices=indices, indptr=indptr)
+    check_array(where, "indices", indices, shape=(n_entries,))
+    check_array(where, "indptr", indptr, shape=(n_lines + 1,))
+    check_pointers(where, indptr, n_entries, line)
+    check_indices(where, "indices", indices, n_places)
+    advice = f"sort the {line} and sum duplicates: {where}.from_scipy does"
+    check_increasing(where, indices, indptr, line, advice)

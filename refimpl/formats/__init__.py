@@ -8,6 +8,7 @@ every index it reads.
 from refimpl.formats.base import SparseMatrix
 from refimpl.formats.bsr import BSR
 from refimpl.formats.coo import COO
+from refimpl.formats.csc import CSC
 from refimpl.formats.csr import CSR
 
-__all__ = ["BSR", "COO", "CSR", "SparseMatrix"]
+__all__ = ["BSR", "COO", "CSC", "CSR", "SparseMatrix"]

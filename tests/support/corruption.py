@@ -134,6 +134,11 @@ def is_csr(data: Any, indices: Any, indptr: Any, shape: Any) -> bool:
     )
 
 
+def is_csc(data: Any, indices: Any, indptr: Any, shape: Any) -> bool:
+    """Whether the arrays describe one matrix: columns are the rows of its transpose."""
+    return is_shape(shape) and is_csr(data, indices, indptr, shape[::-1])
+
+
 def is_bsr(data: Any, indices: Any, indptr: Any, shape: Any) -> bool:
     """Whether the arrays describe one matrix: its blocks, each seen as one entry, are a CSR."""
     if not (is_shape(shape) and isinstance(data, np.ndarray) and data.ndim == 3):

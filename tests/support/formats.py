@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from refimpl.formats import BSR, COO, CSR, SparseMatrix
-from support.corruption import is_bsr, is_coo, is_csr
+from refimpl.formats import BSR, COO, CSC, CSR, SparseMatrix
+from support.corruption import is_bsr, is_coo, is_csc, is_csr
 from support.strategies import UINT_OF, bit_patterns, cropped, dense_matrices
 
 
@@ -42,6 +42,7 @@ class Format(NamedTuple):
 FORMATS = [
     Format(COO, is_coo, in_scipy=True),
     Format(CSR, is_csr, in_scipy=True),
+    Format(CSC, is_csc, in_scipy=True),
     Format(
         BSR,
         is_bsr,

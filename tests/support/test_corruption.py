@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import find
 
-from support.corruption import corruptions, is_bsr, is_coo, is_csr
+from support.corruption import corruptions, is_bsr, is_coo, is_csc, is_csr
 
 ROWS, COLS = np.array([0, 0, 1, 2]), np.array([0, 2, 2, 0])
 DATA, INDPTR = np.array([1.0, 2, 3, 4]), np.array([0, 2, 3, 4])
 GOOD_COO = {"rows": ROWS, "cols": COLS, "data": DATA, "shape": (3, 3)}
 GOOD_CSR = {"data": DATA, "indices": COLS, "indptr": INDPTR, "shape": (3, 3)}
+GOOD_CSC = GOOD_CSR | {"indices": np.array([0, 3, 2, 0]), "shape": (4, 3)}
 BLOCKS = np.ones((4, 2, 5))
 GOOD_BSR = GOOD_CSR | {"data": BLOCKS, "shape": (6, 15)}
 
@@ -22,6 +23,10 @@ def test_coo_judge_accepts_a_matrix():
 
 def test_csr_judge_accepts_a_matrix():
     assert is_csr(**GOOD_CSR)
+
+
+def test_csc_judge_accepts_a_matrix():
+    assert is_csc(**GOOD_CSC)
 
 
 def test_bsr_judge_accepts_a_matrix():
@@ -78,6 +83,22 @@ def test_coo_judge_finds_planted_faults(fault):
 )
 def test_csr_judge_finds_planted_faults(fault):
     assert not is_csr(**GOOD_CSR | fault)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *BAD_IN_BOTH,
+        {"shape": (3, 4)},
+        {"shape": (4, 2)},
+        {"indices": np.array([0, 4, 2, 0])},
+        {"indices": np.array([3, 0, 2, 0])},
+        {"indptr": np.array([0, 3, 2, 4])},
+        {"indptr": np.array([0, 2, 3, 4, 4])},
+    ],
+)
+def test_csc_judge_finds_planted_faults(fault):
+    assert not is_csc(**GOOD_CSC | fault)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import numpy as np
 from numba import types
 from numba.core import cgutils
 from numba.core.datamodel import models
-from numba.extending import intrinsic, overload, register_model
+from numba.extending import intrinsic, overload, register_jitable, register_model
 
 
 def zero_panel(like, lanes):
@@ -165,6 +165,33 @@ def sum_panel(y):
     while len(y) > 1:
         y = y[: len(y) // 2] + y[len(y) // 2 :]
     return y[0]
+
+
+@register_jitable
+def aligned_rows(n_rows, n_columns, like):
+    """Give new memory whose first number lies on a cache line of its own.
+
+    Parameters
+    ----------
+    n_rows, n_columns : int
+        Shape. Every row begins on a cache line where `n_columns` numbers fill whole ones.
+    like : ndarray of float32 or float64
+        Array whose dtype the memory has.
+
+    Returns
+    -------
+    ndarray, shape (n_rows, n_columns)
+        Not initialised.
+
+    Notes
+    -----
+    NumPy starts a large array 16 bytes into a cache line. Every 64-byte load of it then touches
+    two lines, and a kernel that is bound by its loads runs at half speed.
+    """
+    n_bytes = n_rows * n_columns * like.itemsize
+    room = np.empty(n_bytes + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    return room[start : start + n_bytes].view(like.dtype).reshape(n_rows, n_columns)
 
 
 class Panel(types.Type):

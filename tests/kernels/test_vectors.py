@@ -11,6 +11,7 @@ from numba import njit
 from refimpl.kernels import vectors
 from refimpl.kernels.vectors import (
     add_panels,
+    aligned_rows,
     load_panel,
     load_panel_head,
     multiply_add,
@@ -100,6 +101,19 @@ def test_head_ends_where_memory_ends():
 def test_sum_panel_in_numpy_adds_in_halves(lanes):
     panel = np.arange(lanes, dtype=np.float32)
     assert vectors.sum_panel(panel) == lanes * (lanes - 1) / 2
+
+
+@njit
+def compiled_aligned_rows(like):
+    return aligned_rows(5, 24, like)
+
+
+@both_dtypes
+@pytest.mark.parametrize("make", [lambda like: aligned_rows(5, 24, like), compiled_aligned_rows])
+def test_aligned_rows_begin_on_a_cache_line(dtype, make):
+    rows = make(np.ones(1, dtype))
+    assert rows.ctypes.data % 64 == 0
+    assert (rows.shape, rows.dtype, rows.flags.c_contiguous) == ((5, 24), dtype, True)
 
 
 def test_loaded_panel_is_a_copy():

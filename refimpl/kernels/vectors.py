@@ -123,30 +123,12 @@ def multiply_add(y, value, x):
 
 
 def add_panels(y, z):
-    """Give ``y + z``, number by number.
-
-    Parameters
-    ----------
-    y, z : panel
-
-    Returns
-    -------
-    panel
-    """
+    """Give ``y + z``, number by number."""
     return y + z
 
 
 def multiply_panels(y, z):
-    """Give ``y * z``, number by number.
-
-    Parameters
-    ----------
-    y, z : panel
-
-    Returns
-    -------
-    panel
-    """
+    """Give ``y * z``, number by number."""
     return y * z
 
 

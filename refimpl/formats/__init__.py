@@ -10,5 +10,7 @@ from refimpl.formats.bsr import BSR
 from refimpl.formats.coo import COO
 from refimpl.formats.csc import CSC
 from refimpl.formats.csr import CSR
+from refimpl.formats.n_of_m import NOfM
+from refimpl.formats.two_four import TwoFour
 
-__all__ = ["BSR", "COO", "CSC", "CSR", "SparseMatrix"]
+__all__ = ["BSR", "COO", "CSC", "CSR", "NOfM", "SparseMatrix", "TwoFour"]

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.formats import DENSE, FORMATS, arrays_of, every_format, fields_of
-from support.strategies import dense_matrices
+from support.formats import DENSE, FORMATS, arrays_of, every_format, fields_of, matrices_for
 
 
 @every_format
@@ -25,7 +24,7 @@ def test_to_coo_and_back_is_exact(fmt, data):
 @pytest.mark.parametrize("other", FORMATS, ids=lambda fmt: fmt.kind.__name__)
 @given(data=st.data())
 def test_any_format_converts_to_any_other(fmt, other, data):
-    dense = data.draw(fmt.matrices() if fmt.matrices is not dense_matrices else other.matrices())
+    dense = data.draw(matrices_for(fmt, other))
     converted = other.from_coo(fmt.from_dense(dense).to_coo())
     assert other.judge(**fields_of(converted))
     np.testing.assert_array_equal(converted.to_dense(), dense)

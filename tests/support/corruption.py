@@ -34,10 +34,9 @@ WRONG_SHAPES = (
 @st.composite
 def corruptions(draw, fields: dict[str, Any]) -> dict[str, Any]:
     """The arrays and shape of a sparse matrix with one thing changed, mostly for the worse."""
-    names = [name for name in fields if name != "shape"]
-    name = draw(st.sampled_from([*names, "shape"]))
-    if name == "shape":
-        return fields | {"shape": draw(_shapes(fields["shape"]))}
+    name = draw(st.sampled_from(list(fields)))
+    if isinstance(fields[name], tuple):  # the shape, or the pattern of N:M
+        return fields | {name: draw(_shapes(fields[name]))}
     changes = [_other_entries, _other_lengths, _other_kinds]
     return fields | {name: draw(st.one_of([change(fields[name]) for change in changes]))}
 
@@ -57,7 +56,8 @@ def _other_entries(draw, array: np.ndarray) -> np.ndarray:
     for _ in range(draw(st.integers(1, 2)) if array.size else 0):
         k = draw(st.integers(0, array.size - 1))
         near = int(np.nan_to_num(array.flat[k])) + draw(st.integers(-3, 3))
-        changed.flat[k] = draw(st.sampled_from([near, 0, array.flat[0], array.flat[-1], *far]))
+        other = draw(st.sampled_from([near, 0, array.flat[0], array.flat[-1], *far]))
+        changed.flat[k] = np.asarray(other).astype(array.dtype)  # -1 becomes the largest uint32
     return changed
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from refimpl.formats import BSR, COO, CSC, CSR, SparseMatrix
+from refimpl.formats import BSR, COO, CSC, CSR, NOfM, SparseMatrix, TwoFour
 from support.corruption import is_bsr, is_coo, is_csc, is_csr
-from support.strategies import UINT_OF, bit_patterns, cropped, dense_matrices
+from support.judges_groups import is_n_of_m, is_two_four
+from support.strategies import UINT_OF, bit_patterns, cropped, dense_matrices, grouped
 
 
 class Format(NamedTuple):
@@ -51,7 +53,29 @@ FORMATS = [
         in_scipy=True,
         options={"block_shape": (2, 2)},
     ),
+    Format(
+        TwoFour,
+        is_two_four,
+        partial(grouped, dense_matrices, (2, 4)),
+        partial(grouped, bit_patterns, (2, 4)),
+    ),
+    Format(
+        NOfM,
+        is_n_of_m,
+        partial(grouped, dense_matrices, (3, 4)),
+        partial(grouped, bit_patterns, (3, 4)),
+        options={"pattern": (3, 4)},
+    ),
 ]
+
+
+def matrices_for(fmt: Format, other: Format) -> st.SearchStrategy[np.ndarray]:
+    """Matrices that both can store: 2:4 with an even number of rows, where both are particular."""
+    particular = {fmt.matrices, other.matrices} - {dense_matrices}
+    if len(particular) > 1:
+        return cropped(partial(grouped, dense_matrices, (2, 4)), (2, 4))()
+    return next(iter(particular), dense_matrices)()
+
 
 every_format = pytest.mark.parametrize("fmt", FORMATS, ids=lambda fmt: fmt.kind.__name__)
 every_dtype = pytest.mark.parametrize("dtype", UINT_OF, ids=lambda dtype: dtype.__name__)

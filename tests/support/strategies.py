@@ -68,6 +68,17 @@ def cropped(matrices, block_shape: tuple[int, int]):
 
 
 @st.composite
+def grouped(draw, matrices, pattern: tuple[int, int], **arguments) -> np.ndarray:
+    """Matrices of a strategy, at most n of every m columns left; some fill words of indices."""
+    n, m = pattern
+    dense = draw(cropped(matrices, (1, m))(**arguments))
+    groups = dense.reshape(dense.shape[0], dense.shape[1] // m, m)
+    kept = np.where(np.cumsum(groups != 0, axis=-1) <= n, groups, dense.dtype.type(0))
+    times = draw(st.sampled_from([1, 1, 1, 5, 17, 33]))
+    return draw(layouts(np.tile(kept.reshape(dense.shape), (1, times))))
+
+
+@st.composite
 def operands(draw, a: np.ndarray) -> np.ndarray:
     """What `a` can be multiplied with: a vector or a matrix, of the dtype of `a`."""
     batch = draw(st.none() | st.integers(0, 5))

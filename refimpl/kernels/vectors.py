@@ -12,12 +12,10 @@ row.
 
 from __future__ import annotations
 
-import llvmlite.ir as ir
 import numpy as np
-from numba import types
-from numba.core import cgutils
-from numba.core.datamodel import models
-from numba.extending import intrinsic, overload, register_jitable, register_model
+from numba.extending import overload, register_jitable
+
+from refimpl.kernels import vector_code
 
 
 def zero_panel(like, lanes):
@@ -74,6 +72,27 @@ def load_panel_head(x, i, j, lanes, n):
     panel = np.zeros(lanes, x.dtype)
     panel[:n] = x[i, j : j + n]
     return panel
+
+
+def gather_panel(x, indices, i, lanes):
+    """Read ``x[indices[i : i + lanes]]``: numbers that lie apart, in one instruction.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, shape (n,)
+        C-contiguous.
+    indices : ndarray of an integer dtype, shape (nnz,)
+        C-contiguous; each is in ``[0, n)``.
+    i : int
+        Of the first index; ``i + lanes <= nnz``.
+    lanes : int
+        A literal.
+
+    Returns
+    -------
+    panel
+    """
+    return x[indices[i : i + lanes]]
 
 
 def store_panel(out, i, j, panel):
@@ -176,211 +195,51 @@ def aligned_rows(n_rows, n_columns, like):
     return room[start : start + n_bytes].view(like.dtype).reshape(n_rows, n_columns)
 
 
-class Panel(types.Type):
-    """Numba's type of a panel: a vector of `lanes` numbers of `dtype`.
-
-    Parameters
-    ----------
-    dtype : numba.types.Float
-    lanes : int
-    """
-
-    def __init__(self, dtype, lanes):
-        self.dtype, self.lanes = dtype, lanes
-        super().__init__(name=f"Panel({dtype} x {lanes})")
-
-
-@register_model(Panel)
-class _PanelModel(models.PrimitiveModel):
-    """In LLVM a panel is a vector; LLVM cuts it into registers of the machine's width."""
-
-    def __init__(self, dmm, fe_type):
-        number = ir.FloatType() if fe_type.dtype.bitwidth == 32 else ir.DoubleType()
-        super().__init__(dmm, fe_type, ir.VectorType(number, fe_type.lanes))
-
-
-def _address(context, builder, array_type, array, i, j, vector):
-    """Where ``array[i, j]`` lies, as a pointer to a vector; its alignment is one number's."""
-    struct = context.make_array(array_type)(context, builder, array)
-    row_bytes = cgutils.unpack_tuple(builder, struct.strides)[0]
-    number_bytes = ir.Constant(row_bytes.type, array_type.dtype.bitwidth // 8)
-    offset = builder.add(builder.mul(i, row_bytes), builder.mul(j, number_bytes))
-    start = builder.ptrtoint(struct.data, row_bytes.type)
-    return builder.inttoptr(builder.add(start, offset), vector.as_pointer())
-
-
-def _splat(builder, number, vector):
-    """The same number in every lane."""
-    undefined, first = ir.Constant(vector, ir.Undefined), ir.Constant(ir.IntType(32), 0)
-    one = builder.insert_element(undefined, number, first)
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None)
-    return builder.shuffle_vector(one, undefined, zeros)
-
-
-def _head_mask(builder, lanes, n):
-    """True in the first `n` lanes."""
-    numbers = ir.VectorType(n.type, lanes)
-    iota = ir.Constant(numbers, [ir.Constant(n.type, lane) for lane in range(lanes)])
-    return builder.icmp_signed("<", iota, _splat(builder, n, numbers))
-
-
-def _call(builder, name, result, arguments):
-    """Call one of LLVM's own functions."""
-    function_type = ir.FunctionType(result, [argument.type for argument in arguments])
-    function = cgutils.get_or_insert_function(builder.module, function_type, name)
-    return builder.call(function, arguments)
-
-
-def _suffix(panel):
-    return f"v{panel.lanes}f{panel.dtype.bitwidth}"
-
-
-@intrinsic(prefer_literal=True)
-def _zero(typing_context, like, lanes):
-    panel = Panel(like.dtype, lanes.literal_value)
-
-    def generate(context, builder, signature, arguments):
-        return ir.Constant(context.get_value_type(panel), None)
-
-    return panel(like, lanes), generate
-
-
-@intrinsic(prefer_literal=True)
-def _load(typing_context, x, i, j, lanes):
-    panel = Panel(x.dtype, lanes.literal_value)
-
-    def generate(context, builder, signature, arguments):
-        vector = context.get_value_type(panel)
-        pointer = _address(context, builder, x, *arguments[:3], vector)
-        return builder.load(pointer, align=panel.dtype.bitwidth // 8)
-
-    return panel(x, types.intp, types.intp, lanes), generate
-
-
-@intrinsic(prefer_literal=True)
-def _load_head(typing_context, x, i, j, lanes, n):
-    panel = Panel(x.dtype, lanes.literal_value)
-
-    def generate(context, builder, signature, arguments):
-        vector = context.get_value_type(panel)
-        pointer = _address(context, builder, x, *arguments[:3], vector)
-        align = ir.Constant(ir.IntType(32), panel.dtype.bitwidth // 8)
-        mask = _head_mask(builder, panel.lanes, arguments[4])
-        name = f"llvm.masked.load.{_suffix(panel)}.p0{_suffix(panel)}"
-        return _call(builder, name, vector, [pointer, align, mask, ir.Constant(vector, None)])
-
-    return panel(x, types.intp, types.intp, lanes, types.intp), generate
-
-
-@intrinsic
-def _store(typing_context, out, i, j, panel):
-    def generate(context, builder, signature, arguments):
-        vector = context.get_value_type(panel)
-        pointer = _address(context, builder, out, *arguments[:3], vector)
-        builder.store(arguments[3], pointer, align=panel.dtype.bitwidth // 8)
-        return context.get_dummy_value()
-
-    return types.void(out, types.intp, types.intp, panel), generate
-
-
-@intrinsic
-def _store_head(typing_context, out, i, j, panel, n):
-    def generate(context, builder, signature, arguments):
-        vector = context.get_value_type(panel)
-        pointer = _address(context, builder, out, *arguments[:3], vector)
-        align = ir.Constant(ir.IntType(32), panel.dtype.bitwidth // 8)
-        mask = _head_mask(builder, panel.lanes, arguments[4])
-        name = f"llvm.masked.store.{_suffix(panel)}.p0{_suffix(panel)}"
-        _call(builder, name, ir.VoidType(), [arguments[3], pointer, align, mask])
-        return context.get_dummy_value()
-
-    return types.void(out, types.intp, types.intp, panel, types.intp), generate
-
-
-@intrinsic
-def _multiply_add(typing_context, y, value, x):
-    def generate(context, builder, signature, arguments):
-        y_vector, number, x_vector = arguments
-        splat = _splat(builder, number, y_vector.type)
-        name = f"llvm.fma.{_suffix(y)}"
-        return _call(builder, name, y_vector.type, [splat, x_vector, y_vector])
-
-    return y(y, y.dtype, x), generate
-
-
-@intrinsic
-def _add(typing_context, y, z):
-    return y(y, z), lambda context, builder, signature, arguments: builder.fadd(*arguments)
-
-
-@intrinsic
-def _multiply(typing_context, y, z):
-    return y(y, z), lambda context, builder, signature, arguments: builder.fmul(*arguments)
-
-
-@intrinsic
-def _sum(typing_context, y):
-    def generate(context, builder, signature, arguments):
-        [total], lanes = arguments, y.lanes
-        while lanes > 1:
-            lanes //= 2
-            undefined = ir.Constant(total.type, ir.Undefined)
-            halves = [
-                builder.shuffle_vector(total, undefined, _lanes_from(first, lanes))
-                for first in (0, lanes)
-            ]
-            total = builder.fadd(*halves)
-        return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
-
-    return y.dtype(y), generate
-
-
-def _lanes_from(first, lanes):
-    number = ir.IntType(32)
-    constants = [ir.Constant(number, first + lane) for lane in range(lanes)]
-    return ir.Constant(ir.VectorType(number, lanes), constants)
-
-
 @overload(zero_panel, prefer_literal=True)
 def _compiled_zero_panel(like, lanes):
-    return lambda like, lanes: _zero(like, lanes)
+    return lambda like, lanes: vector_code.zero(like, lanes)
 
 
 @overload(load_panel, prefer_literal=True)
 def _compiled_load_panel(x, i, j, lanes):
-    return lambda x, i, j, lanes: _load(x, i, j, lanes)
+    return lambda x, i, j, lanes: vector_code.load(x, i, j, lanes)
 
 
 @overload(load_panel_head, prefer_literal=True)
 def _compiled_load_panel_head(x, i, j, lanes, n):
-    return lambda x, i, j, lanes, n: _load_head(x, i, j, lanes, n)
+    return lambda x, i, j, lanes, n: vector_code.load_head(x, i, j, lanes, n)
+
+
+@overload(gather_panel, prefer_literal=True)
+def _compiled_gather_panel(x, indices, i, lanes):
+    return lambda x, indices, i, lanes: vector_code.gather(x, indices, i, lanes)
 
 
 @overload(store_panel)
 def _compiled_store_panel(out, i, j, panel):
-    return lambda out, i, j, panel: _store(out, i, j, panel)
+    return lambda out, i, j, panel: vector_code.store(out, i, j, panel)
 
 
 @overload(store_panel_head)
 def _compiled_store_panel_head(out, i, j, panel, n):
-    return lambda out, i, j, panel, n: _store_head(out, i, j, panel, n)
+    return lambda out, i, j, panel, n: vector_code.store_head(out, i, j, panel, n)
 
 
 @overload(multiply_add)
 def _compiled_multiply_add(y, value, x):
-    return lambda y, value, x: _multiply_add(y, value, x)
+    return lambda y, value, x: vector_code.multiply_add(y, value, x)
 
 
 @overload(add_panels)
 def _compiled_add_panels(y, z):
-    return lambda y, z: _add(y, z)
+    return lambda y, z: vector_code.add(y, z)
 
 
 @overload(multiply_panels)
 def _compiled_multiply_panels(y, z):
-    return lambda y, z: _multiply(y, z)
+    return lambda y, z: vector_code.multiply(y, z)
 
 
 @overload(sum_panel)
 def _compiled_sum_panel(y):
-    return lambda y: _sum(y)
+    return lambda y: vector_code.horizontal_sum(y)

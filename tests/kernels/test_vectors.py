@@ -12,6 +12,7 @@ from refimpl.kernels import vectors
 from refimpl.kernels.vectors import (
     add_panels,
     aligned_rows,
+    gather_panel,
     load_panel,
     load_panel_head,
     multiply_add,
@@ -51,6 +52,11 @@ def whole_numbers(dtype, shape=(3, 20), seed=0):
     return np.random.default_rng(seed).integers(-9, 9, shape).astype(dtype)
 
 
+@njit
+def compiled_gather(x, indices, out):
+    store_panel(out, 0, 0, gather_panel(x, indices, 3, 8))
+
+
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
@@ -67,6 +73,15 @@ def test_panels_combine_as_arrays_do(dtype):
     expected = np.full((3, 20), 7, dtype)
     expected[1, 4:20] = 3 * x[0, 1:17] + x[0, 1:17] * x[2, 3:19]
     np.testing.assert_array_equal(out, expected)
+
+
+@both_dtypes
+@pytest.mark.parametrize("index", [np.uint16, np.int32, np.int64])
+def test_gather_reads_at_the_indices(dtype, index):
+    x, out = np.arange(100, dtype=dtype), np.zeros((1, 8), dtype)
+    indices = np.array([50, 60, 70, 99, 0, 7, 7, 3, 98, 1, 2], index)
+    compiled_gather(x, indices, out)
+    assert out[0].tolist() == [99, 0, 7, 7, 3, 98, 1, 2]
 
 
 @both_dtypes

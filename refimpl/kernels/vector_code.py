@@ -1,0 +1,230 @@
+"""The machine code of panels: which LLVM instructions `refimpl.kernels.vectors` turns into.
+
+Numba lets a function write its own LLVM code (`numba.extending.intrinsic`): one that is called
+with the types of its arguments gives the type of its result, and a function that generates the
+code. LLVM cuts a vector of 64 numbers into registers of whatever width the machine has.
+"""
+
+from __future__ import annotations
+
+import llvmlite.ir as ir
+from numba import types
+from numba.core import cgutils
+from numba.core.datamodel import models
+from numba.extending import intrinsic, register_model
+
+
+class Panel(types.Type):
+    """Numba's type of a panel: a vector of `lanes` numbers of `dtype`.
+
+    Parameters
+    ----------
+    dtype : numba.types.Float
+    lanes : int
+    """
+
+    def __init__(self, dtype, lanes):
+        self.dtype, self.lanes = dtype, lanes
+        super().__init__(name=f"Panel({dtype} x {lanes})")
+
+
+@register_model(Panel)
+class _PanelModel(models.PrimitiveModel):
+    """In LLVM a panel is a vector; LLVM cuts it into registers of the machine's width."""
+
+    def __init__(self, dmm, fe_type):
+        number = ir.FloatType() if fe_type.dtype.bitwidth == 32 else ir.DoubleType()
+        super().__init__(dmm, fe_type, ir.VectorType(number, fe_type.lanes))
+
+
+def _address(context, builder, array_type, array, i, j, vector):
+    """Where ``array[i, j]`` lies, as a pointer to a vector; its alignment is one number's."""
+    struct = context.make_array(array_type)(context, builder, array)
+    row_bytes = cgutils.unpack_tuple(builder, struct.strides)[0]
+    number_bytes = ir.Constant(row_bytes.type, array_type.dtype.bitwidth // 8)
+    offset = builder.add(builder.mul(i, row_bytes), builder.mul(j, number_bytes))
+    start = builder.ptrtoint(struct.data, row_bytes.type)
+    return builder.inttoptr(builder.add(start, offset), vector.as_pointer())
+
+
+def _splat(builder, number, vector):
+    """The same number in every lane."""
+    undefined, first = ir.Constant(vector, ir.Undefined), ir.Constant(ir.IntType(32), 0)
+    one = builder.insert_element(undefined, number, first)
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None)
+    return builder.shuffle_vector(one, undefined, zeros)
+
+
+def _head_mask(builder, lanes, n):
+    """True in the first `n` lanes."""
+    numbers = ir.VectorType(n.type, lanes)
+    iota = ir.Constant(numbers, [ir.Constant(n.type, lane) for lane in range(lanes)])
+    return builder.icmp_signed("<", iota, _splat(builder, n, numbers))
+
+
+def _call(builder, name, result, arguments):
+    """Call one of LLVM's own functions."""
+    function_type = ir.FunctionType(result, [argument.type for argument in arguments])
+    function = cgutils.get_or_insert_function(builder.module, function_type, name)
+    return builder.call(function, arguments)
+
+
+def _suffix(panel):
+    return f"v{panel.lanes}f{panel.dtype.bitwidth}"
+
+
+@intrinsic(prefer_literal=True)
+def zero(typing_context, like, lanes):
+    """A constant."""
+    panel = Panel(like.dtype, lanes.literal_value)
+
+    def generate(context, builder, signature, arguments):
+        return ir.Constant(context.get_value_type(panel), None)
+
+    return panel(like, lanes), generate
+
+
+@intrinsic(prefer_literal=True)
+def load(typing_context, x, i, j, lanes):
+    """One unaligned vector load."""
+    panel = Panel(x.dtype, lanes.literal_value)
+
+    def generate(context, builder, signature, arguments):
+        vector = context.get_value_type(panel)
+        pointer = _address(context, builder, x, *arguments[:3], vector)
+        return builder.load(pointer, align=panel.dtype.bitwidth // 8)
+
+    return panel(x, types.intp, types.intp, lanes), generate
+
+
+@intrinsic(prefer_literal=True)
+def load_head(typing_context, x, i, j, lanes, n):
+    """A load under a mask: lanes behind the first `n` are not read."""
+    panel = Panel(x.dtype, lanes.literal_value)
+
+    def generate(context, builder, signature, arguments):
+        vector = context.get_value_type(panel)
+        pointer = _address(context, builder, x, *arguments[:3], vector)
+        align = ir.Constant(ir.IntType(32), panel.dtype.bitwidth // 8)
+        mask = _head_mask(builder, panel.lanes, arguments[4])
+        name = f"llvm.masked.load.{_suffix(panel)}.p0{_suffix(panel)}"
+        return _call(builder, name, vector, [pointer, align, mask, ir.Constant(vector, None)])
+
+    return panel(x, types.intp, types.intp, lanes, types.intp), generate
+
+
+@intrinsic
+def store(typing_context, out, i, j, panel):
+    """One unaligned vector store."""
+
+    def generate(context, builder, signature, arguments):
+        vector = context.get_value_type(panel)
+        pointer = _address(context, builder, out, *arguments[:3], vector)
+        builder.store(arguments[3], pointer, align=panel.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(out, types.intp, types.intp, panel), generate
+
+
+@intrinsic
+def store_head(typing_context, out, i, j, panel, n):
+    """A store under a mask: lanes behind the first `n` are not written."""
+
+    def generate(context, builder, signature, arguments):
+        vector = context.get_value_type(panel)
+        pointer = _address(context, builder, out, *arguments[:3], vector)
+        align = ir.Constant(ir.IntType(32), panel.dtype.bitwidth // 8)
+        mask = _head_mask(builder, panel.lanes, arguments[4])
+        name = f"llvm.masked.store.{_suffix(panel)}.p0{_suffix(panel)}"
+        _call(builder, name, ir.VoidType(), [arguments[3], pointer, align, mask])
+        return context.get_dummy_value()
+
+    return types.void(out, types.intp, types.intp, panel, types.intp), generate
+
+
+@intrinsic
+def multiply_add(typing_context, y, value, x):
+    """The number in every lane, then a fused multiply-add."""
+
+    def generate(context, builder, signature, arguments):
+        y_vector, number, x_vector = arguments
+        splat = _splat(builder, number, y_vector.type)
+        name = f"llvm.fma.{_suffix(y)}"
+        return _call(builder, name, y_vector.type, [splat, x_vector, y_vector])
+
+    return y(y, y.dtype, x), generate
+
+
+@intrinsic
+def add(typing_context, y, z):
+    """One vector addition."""
+    return y(y, z), lambda context, builder, signature, arguments: builder.fadd(*arguments)
+
+
+@intrinsic
+def multiply(typing_context, y, z):
+    """One vector multiplication."""
+    return y(y, z), lambda context, builder, signature, arguments: builder.fmul(*arguments)
+
+
+@intrinsic
+def horizontal_sum(typing_context, y):
+    """The upper half of the lanes is added to the lower half until one is left."""
+
+    def generate(context, builder, signature, arguments):
+        [total], lanes = arguments, y.lanes
+        while lanes > 1:
+            lanes //= 2
+            undefined = ir.Constant(total.type, ir.Undefined)
+            halves = [
+                builder.shuffle_vector(total, undefined, _lanes_from(first, lanes))
+                for first in (0, lanes)
+            ]
+            total = builder.fadd(*halves)
+        return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
+
+    return y.dtype(y), generate
+
+
+@intrinsic(prefer_literal=True)
+def gather(typing_context, x, indices, i, lanes):
+    """One gather: the indices are widened to addresses, and every lane loads from its own."""
+    panel = Panel(x.dtype, lanes.literal_value)
+
+    def generate(context, builder, signature, arguments):
+        vector = context.get_value_type(panel)
+        number_bytes = panel.dtype.bitwidth // 8
+        base, stored, i, _ = arguments
+        base = context.make_array(x)(context, builder, base).data
+        stored = context.make_array(indices)(context, builder, stored).data
+        columns = _load_integers(builder, builder.gep(stored, [i]), indices.dtype, panel.lanes)
+        starts = _splat(builder, builder.ptrtoint(base, ir.IntType(64)), columns.type)
+        scale = ir.Constant(columns.type, [ir.Constant(ir.IntType(64), number_bytes)] * panel.lanes)
+        addresses = builder.add(starts, builder.mul(columns, scale))
+        pointers = ir.VectorType(vector.element.as_pointer(), panel.lanes)
+        pointer_name = f"v{panel.lanes}p0f{panel.dtype.bitwidth}"
+        align = ir.Constant(ir.IntType(32), number_bytes)
+        every_lane = ir.VectorType(ir.IntType(1), panel.lanes)
+        mask = ir.Constant(every_lane, [ir.Constant(ir.IntType(1), 1)] * panel.lanes)
+        name = f"llvm.masked.gather.{_suffix(panel)}.{pointer_name}"
+        pointer_vector = builder.inttoptr(addresses, pointers)
+        return _call(
+            builder, name, vector, [pointer_vector, align, mask, ir.Constant(vector, None)]
+        )
+
+    return panel(x, indices, types.intp, lanes), generate
+
+
+def _load_integers(builder, pointer, dtype, lanes):
+    """Read `lanes` index numbers and widen them to 64 bits; none of them is negative."""
+    vector = ir.VectorType(ir.IntType(dtype.bitwidth), lanes)
+    pointer = builder.bitcast(pointer, vector.as_pointer())
+    loaded = builder.load(pointer, align=dtype.bitwidth // 8)
+    wide = ir.VectorType(ir.IntType(64), lanes)
+    return loaded if dtype.bitwidth == 64 else builder.zext(loaded, wide)
+
+
+def _lanes_from(first, lanes):
+    number = ir.IntType(32)
+    constants = [ir.Constant(number, first + lane) for lane in range(lanes)]
+    return ir.Constant(ir.VectorType(number, lanes), constants)

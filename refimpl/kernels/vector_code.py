@@ -156,6 +156,15 @@ def multiply_add(typing_context, y, value, x):
 
 
 @intrinsic
+def multiply_add_panels(typing_context, y, a, b):
+    def generate(context, builder, signature, arguments):
+        y_vector, *factors = arguments
+        return _call(builder, f"llvm.fma.{_suffix(y)}", y_vector.type, [*factors, y_vector])
+
+    return y(y, a, b), generate
+
+
+@intrinsic
 def add(typing_context, y, z):
     """One vector addition."""
     return y(y, z), lambda context, builder, signature, arguments: builder.fadd(*arguments)

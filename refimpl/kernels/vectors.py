@@ -141,6 +141,11 @@ def multiply_add(y, value, x):
     return y + value * x
 
 
+def multiply_add_panels(y, a, b):
+    """Give ``y + a * b``, number by number; rounded once (fused) in compiled code."""
+    return y + a * b
+
+
 def add_panels(y, z):
     """Give ``y + z``, number by number."""
     return y + z
@@ -228,6 +233,11 @@ def _compiled_store_panel_head(out, i, j, panel, n):
 @overload(multiply_add)
 def _compiled_multiply_add(y, value, x):
     return lambda y, value, x: vector_code.multiply_add(y, value, x)
+
+
+@overload(multiply_add_panels)
+def _compiled_multiply_add_panels(y, a, b):
+    return lambda y, a, b: vector_code.multiply_add_panels(y, a, b)
 
 
 @overload(add_panels)

@@ -16,6 +16,7 @@ from refimpl.kernels.vectors import (
     load_panel,
     load_panel_head,
     multiply_add,
+    multiply_add_panels,
     multiply_panels,
     store_panel,
     store_panel_head,
@@ -36,6 +37,12 @@ def compiled_combination(x, value, out):
     a, b = load_panel(x, 0, 1, LANES), load_panel(x, 2, 3, LANES)
     y = add_panels(multiply_add(zero_panel(out, LANES), value, a), multiply_panels(a, b))
     store_panel(out, 1, 4, y)
+
+
+@njit
+def compiled_products(x, out):
+    y, a, b = load_panel(x, 0, 1, LANES), load_panel(x, 1, 2, LANES), load_panel(x, 2, 3, LANES)
+    store_panel(out, 1, 4, multiply_add_panels(y, a, b))
 
 
 @njit
@@ -72,6 +79,15 @@ def test_panels_combine_as_arrays_do(dtype):
     compiled_combination(x, dtype(3), out)
     expected = np.full((3, 20), 7, dtype)
     expected[1, 4:20] = 3 * x[0, 1:17] + x[0, 1:17] * x[2, 3:19]
+    np.testing.assert_array_equal(out, expected)
+
+
+@both_dtypes
+def test_multiply_add_panels_adds_the_product_of_each_lane(dtype):
+    x, out = whole_numbers(dtype), np.full((3, 20), 7, dtype)
+    compiled_products(x, out)
+    expected = np.full((3, 20), 7, dtype)
+    expected[1, 4:20] = x[0, 1:17] + x[1, 2:18] * x[2, 3:19]
     np.testing.assert_array_equal(out, expected)
 
 

@@ -33,18 +33,19 @@ WRONG_SHAPES = (
 
 @st.composite
 def corruptions(draw, fields: dict[str, Any]) -> dict[str, Any]:
-    """The arrays and shape of a sparse matrix with one thing changed, mostly for the worse."""
+    """The fields of a sparse matrix with one thing changed, mostly for the worse."""
     name = draw(st.sampled_from(list(fields)))
-    if isinstance(fields[name], tuple):  # the shape, or the pattern of N:M
-        return fields | {name: draw(_shapes(fields[name]))}
+    if isinstance(fields[name], tuple):
+        return fields | {name: draw(_other_pairs(fields[name]))}
     changes = [_other_entries, _other_lengths, _other_kinds]
     return fields | {name: draw(st.one_of([change(fields[name]) for change in changes]))}
 
 
 @st.composite
-def _shapes(draw, shape: tuple[int, int]) -> Any:
+def _other_pairs(draw, pair: tuple[int, int]) -> Any:
+    """A shape or pattern near by, or what is no pair of counts."""
     nudge = st.integers(-2, 2)
-    near = (shape[0] + draw(nudge), shape[1] + draw(nudge))
+    near = (pair[0] + draw(nudge), pair[1] + draw(nudge))
     return draw(st.just(near) | st.sampled_from(WRONG_SHAPES))
 
 
@@ -52,29 +53,30 @@ def _shapes(draw, shape: tuple[int, int]) -> Any:
 def _other_entries(draw, array: np.ndarray) -> np.ndarray:
     """Out of range, negative, doubled, out of order: any entry may become any other."""
     changed = array.copy()
-    far = [] if array.dtype.kind == "f" else [np.iinfo(array.dtype).min, np.iinfo(array.dtype).max]
     for _ in range(draw(st.integers(1, 2)) if array.size else 0):
         k = draw(st.integers(0, array.size - 1))
-        near = int(np.nan_to_num(array.flat[k])) + draw(st.integers(-3, 3))
-        other = draw(st.sampled_from([near, 0, array.flat[0], array.flat[-1], *far]))
+        other = draw(_others_of(array, k))
         changed.flat[k] = np.asarray(other).astype(array.dtype)  # -1 becomes the largest uint32
     return changed
 
 
-@st.composite
-def _other_lengths(draw, array: np.ndarray) -> np.ndarray:
-    return draw(
-        st.sampled_from(
-            [
-                array[:-1],
-                array[1:],
-                array[:0],
-                array[::-1],
-                np.append(array, array[-1:]),
-                np.append(array, np.zeros(1, array.dtype)),
-            ]
-        )
-    )
+def _others_of(array: np.ndarray, k: int) -> st.SearchStrategy:
+    """What may stand in place of entry k: a near, far or neighbouring value, other bits."""
+    value = int(np.nan_to_num(array.flat[k]))
+    near = st.integers(value - 3, value + 3) | st.sampled_from([0, array.flat[0], array.flat[-1]])
+    if array.dtype.kind == "f":
+        return near
+    limits = np.iinfo(array.dtype)
+    if array.dtype.kind == "u":  # packed indices, codes or bits
+        return near | st.integers(0, limits.bits - 1).map(lambda bit: value ^ 1 << bit)
+    return near | st.sampled_from([limits.min, limits.max])
+
+
+def _other_lengths(array: np.ndarray) -> st.SearchStrategy[np.ndarray]:
+    """Shorter or longer by one at either end of an axis, empty, back to front."""
+    ends = [array[:-1], array[1:], array[:0], array[::-1], array[..., :-1], array[..., 1:], array.T]
+    longer = [array[-1:], np.zeros((1, *array.shape[1:]), array.dtype)]
+    return st.sampled_from([*ends, *(np.concatenate([array, more]) for more in longer)])
 
 
 @st.composite

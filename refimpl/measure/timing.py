@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refimpl.arrays import bad_argument, check_count
+from refimpl.arrays import bad_argument, check_count, check_positive
 from refimpl.measure.machine import machine_stamp
 
 SHORTEST_SAMPLE = 1e-3  # seconds; a clock that is off by a microsecond is then off by 0.1 %
@@ -182,6 +182,7 @@ def compare(
     *,
     repeats: int = 20,
     warmup: int = 1,
+    lead_in: float | None = None,
     flops: Mapping[str, int] | None = None,
     bytes_moved: Mapping[str, int] | None = None,
     clock: Callable[[], float] = time.perf_counter,
@@ -197,6 +198,10 @@ def compare(
         Number of rounds, at least 1. Each round takes one sample of every function.
     warmup : int
         Calls of each function before the first round, at least 1.
+    lead_in : float, optional
+        Seconds, above 0, for which a function is called before each of its samples, untimed.
+        Libraries with threads of their own need it: the threads of the function before wait for
+        more work by running in circles, on a core that the next function would use.
     flops, bytes_moved : mapping of str to int, optional
         What one call costs, by the name of the function; names may be left out.
     clock : callable
@@ -211,7 +216,8 @@ def compare(
     Raises
     ------
     ValueError
-        If there is no function, a count is below 1, or a cost has an unknown name.
+        If there is no function, a count is below 1, `lead_in` is no positive time, or a cost has
+        an unknown name.
 
     Notes
     -----
@@ -227,6 +233,8 @@ def compare(
     """
     check_count("compare", "repeats", repeats, 1)
     check_count("compare", "warmup", warmup, 1)
+    if lead_in is not None:
+        check_positive("compare", "lead_in", lead_in)
     if not functions:
         raise bad_argument("compare", "functions", "hold a function", "none", "name one")
     flops = _named_costs("flops", flops, functions)
@@ -234,7 +242,7 @@ def compare(
     for function in functions.values():
         _seconds(function, warmup, clock)
     calls = {name: _calls_per_sample(f, clock) for name, f in functions.items()}
-    samples = _samples_in_turns(functions, calls, repeats, clock)
+    samples = _samples_in_turns(functions, calls, repeats, clock, lead_in)
     stamp = machine_stamp()
     return {
         name: Measurement(tuple(samples[name]), flops.get(name), bytes_moved.get(name), stamp)
@@ -247,12 +255,15 @@ def _samples_in_turns(
     calls: Mapping[str, int],
     repeats: int,
     clock: Callable[[], float],
+    lead_in: float | None = None,
 ) -> dict[str, list[float]]:
     """Take one sample of each function a round; every second round runs in reverse."""
     samples: dict[str, list[float]] = {name: [] for name in functions}
     for round_number in range(repeats):
         backwards = round_number % 2 == 1
         for name in reversed(list(functions)) if backwards else functions:
+            if lead_in is not None:
+                _keep_calling(functions[name], lead_in, clock)
             elapsed = _seconds(functions[name], calls[name], clock)
             samples[name].append(elapsed / calls[name])
     return samples
@@ -273,6 +284,14 @@ def _seconds(function: Callable[[], object], calls: int, clock: Callable[[], flo
     for _ in range(calls):
         function()
     return clock() - start
+
+
+def _keep_calling(
+    function: Callable[[], object], seconds: float, clock: Callable[[], float]
+) -> None:
+    end = clock() + seconds
+    while clock() < end:
+        function()
 
 
 def _calls_per_sample(function: Callable[[], object], clock: Callable[[], float]) -> int:

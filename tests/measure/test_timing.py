@@ -135,6 +135,26 @@ def test_compare_shares_a_constant_drift_equally():
     assert abs(a - b) < 1e-6 * abs(times["a"].seconds[-1] - times["a"].seconds[0])
 
 
+def test_compare_calls_a_function_for_the_lead_in_before_each_sample():
+    clock = FakeClock()
+    both = {"a": clock.work(1.0, "a"), "b": clock.work(2.0, "b")}
+    compare(both, repeats=2, lead_in=3.0, clock=clock)
+    warmup_and_calibration = 4
+    assert "".join(clock.order[warmup_and_calibration:]) == "aaaa" + "bbb" + "bbb" + "aaaa"
+
+
+def test_compare_does_not_time_the_lead_in():
+    clock = FakeClock()
+    times = compare({"a": clock.work(1.0)}, repeats=2, lead_in=3.0, clock=clock)
+    assert times["a"].seconds == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
+def test_compare_rejects_a_lead_in_that_is_no_time(seconds):
+    with pytest.raises(ValueError, match="compare: lead_in must be"):
+        compare({"a": lambda: None}, lead_in=seconds)
+
+
 def test_compare_keeps_the_costs_by_name():
     clock = FakeClock()
     both = {"a": clock.work(1.0), "b": clock.work(1.0)}

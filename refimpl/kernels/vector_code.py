@@ -157,6 +157,8 @@ def multiply_add(typing_context, y, value, x):
 
 @intrinsic
 def multiply_add_panels(typing_context, y, a, b):
+    """A fused multiply-add, without a number to put into every lane."""
+
     def generate(context, builder, signature, arguments):
         y_vector, *factors = arguments
         return _call(builder, f"llvm.fma.{_suffix(y)}", y_vector.type, [*factors, y_vector])

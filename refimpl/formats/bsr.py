@@ -8,14 +8,11 @@ from typing import Any, ClassVar, Self, final
 import numpy as np
 import scipy.sparse
 
-from refimpl.arrays import FLOAT_DTYPES, INDEX_DTYPES, bad_argument, check_array, check_count
+from refimpl.arrays import FLOAT_DTYPES, INDEX_DTYPES, bad_argument, check_count
 from refimpl.formats.base import SparseMatrix, Stored, check_dense
 from refimpl.formats.coo import COO, check_scipy_dtype
 from refimpl.formats.indices import (
-    check_increasing,
-    check_index_width,
-    check_indices,
-    check_pointers,
+    check_compressed,
     differs_from_previous,
     index_dtype,
     pointers,
@@ -254,15 +251,8 @@ class BSR(SparseMatrix):
 
     def _check_structure(self, where: str) -> None:
         check_count(where, "shape", max(self.shape), 0, np.iinfo(np.int64).max)
-        m, n = block_grid(where, self.shape, self.block_shape)
-        n_blocks = len(self.data)
-        check_index_width(where, (m, n), n_blocks, indices=self.indices, indptr=self.indptr)
-        check_array(where, "indices", self.indices, shape=(n_blocks,))
-        check_array(where, "indptr", self.indptr, shape=(m + 1,))
-        check_pointers(where, self.indptr, n_blocks, "row")
-        check_indices(where, "indices", self.indices, n)
-        advice = "sort the row and sum duplicates: BSR.from_scipy does"
-        check_increasing(where, self.indices, self.indptr, "row", advice)
+        grid = block_grid(where, self.shape, self.block_shape)
+        check_compressed(where, self.indices, self.indptr, len(self.data), grid, "row")
 
 
 def block_grid(where: str, shape: tuple[int, int], block_shape: Any) -> tuple[int, int]:

@@ -40,7 +40,7 @@ def pack_groups(where: str, dense: Any, pattern: Any) -> tuple[np.ndarray, np.nd
     check_dense(where, dense)
     n, m = check_pattern(where, pattern)
     rows, k = dense.shape
-    groups = dense.reshape(rows, _count_groups(where, k, m), m)
+    groups = dense.reshape(rows, count_groups(where, k, m), m)
     _check_counts(where, np.count_nonzero(groups, axis=-1), pattern)
     places = stored_places(groups != 0, n)  # (rows, groups, n)
     values = np.take_along_axis(groups, places, axis=-1).reshape(rows, k // m * n)
@@ -178,6 +178,34 @@ def check_pattern(where: str, pattern: Any) -> tuple[int, int]:
     return pattern
 
 
+def count_groups(where: str, n_columns: int, m: int) -> int:
+    """Count the groups that a row is cut into.
+
+    Parameters
+    ----------
+    where : str
+        Named in the error.
+    n_columns : int
+        Columns of the matrix.
+    m : int
+        Columns of a group.
+
+    Returns
+    -------
+    int
+        ``n_columns / m``.
+
+    Raises
+    ------
+    ValueError
+        If groups do not fill a row.
+    """
+    if n_columns % m:
+        advice = "pad with zeros or use CSR"
+        raise bad_argument(where, "columns", f"be a multiple of {m}", n_columns, advice)
+    return n_columns // m
+
+
 def check_groups(
     where: str, values: np.ndarray, meta: np.ndarray, pattern: Any, shape: tuple[int, int]
 ) -> None:
@@ -202,7 +230,7 @@ def check_groups(
         In one sentence.
     """
     n, m = check_pattern(where, pattern)
-    rows, groups = shape[0], _count_groups(where, shape[1], m)
+    rows, groups = shape[0], count_groups(where, shape[1], m)
     slots, bits = groups * n, index_bits(m)
     words = -(-slots * bits // WORD_BITS)
     check_array(where, "values", values, shape=(rows, slots))
@@ -210,13 +238,6 @@ def check_groups(
     indices = unpack_indices(meta, bits)
     _check_places(where, indices[:, :slots].reshape(rows, groups, n), m)
     _check_filling(where, indices[:, slots:], _filling(slots, n, bits))
-
-
-def _count_groups(where: str, n_columns: int, m: int) -> int:
-    if n_columns % m:
-        advice = "pad with zeros or use CSR"
-        raise bad_argument(where, "columns", f"be a multiple of {m}", n_columns, advice)
-    return n_columns // m
 
 
 def _filling(slots: int, n: int, bits: int) -> np.ndarray:

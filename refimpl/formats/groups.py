@@ -42,14 +42,15 @@ def pack_groups(where: str, dense: Any, pattern: Any) -> tuple[np.ndarray, np.nd
     rows, k = dense.shape
     groups = dense.reshape(rows, count_groups(where, k, m), m)
     _check_counts(where, np.count_nonzero(groups, axis=-1), pattern)
-    places = stored_places(groups != 0, n)  # (rows, groups, n)
-    values = np.take_along_axis(groups, places, axis=-1).reshape(rows, k // m * n)
+    stored = stored_columns(groups != 0, n)
+    values = groups[stored].reshape(rows, k // m * n)
     values[values == 0] = 0  # -0.0 becomes +0.0
-    return values, pack_indices(places.reshape(values.shape), n, index_bits(m))
+    indices = np.broadcast_to(np.arange(m), stored.shape)[stored].reshape(values.shape)
+    return values, pack_indices(indices, n, index_bits(m))
 
 
-def stored_places(nonzero: np.ndarray, n: int) -> np.ndarray:
-    """Choose n of the m columns of each group: the nonzeros first, then from the last n.
+def stored_columns(nonzero: np.ndarray, n: int) -> np.ndarray:
+    """Choose n of the m columns of each group: the nonzeros, filled up from the last n.
 
     Parameters
     ----------
@@ -60,18 +61,19 @@ def stored_places(nonzero: np.ndarray, n: int) -> np.ndarray:
 
     Returns
     -------
-    ndarray of int, shape (..., n)
-        In increasing order. Among the last n columns at least as many are free as the nonzeros
-        leave to fill up, so the first columns are never asked.
+    ndarray of bool, shape (..., m)
+        True n times in each group. If some of the n are missing, the first of the last n columns
+        that are free take their places; as many are always free.
 
     Examples
     --------
-    >>> stored_places(np.array([[True, False, False, False], [False] * 4]), 2).tolist()
-    [[0, 2], [2, 3]]
+    >>> stored_columns(np.array([True, False, False, False]), 2).tolist()
+    [True, False, True, False]
     """
     m = nonzero.shape[-1]
-    turn = np.where(nonzero, 0, np.where(np.arange(m) < m - n, 2, 1))
-    return np.sort(np.argsort(turn, axis=-1, kind="stable")[..., :n], axis=-1)
+    missing = n - np.count_nonzero(nonzero, axis=-1, keepdims=True)
+    free = ~nonzero & (np.arange(m) >= m - n)
+    return nonzero | free & (np.cumsum(free, axis=-1, dtype=np.int16) <= missing)
 
 
 def index_bits(m: int) -> int:

@@ -6,11 +6,26 @@ every index it reads.
 """
 
 from refimpl.formats.base import SparseMatrix
+from refimpl.formats.bitmap import Bitmap
 from refimpl.formats.bsr import BSR
+from refimpl.formats.codebook import CodebookCSC
 from refimpl.formats.coo import COO
 from refimpl.formats.csc import CSC
 from refimpl.formats.csr import CSR
 from refimpl.formats.n_of_m import NOfM
+from refimpl.formats.relative import RelativeCSC, expected_fillers
 from refimpl.formats.two_four import TwoFour
 
-__all__ = ["BSR", "COO", "CSC", "CSR", "NOfM", "SparseMatrix", "TwoFour"]
+__all__ = [
+    "BSR",
+    "COO",
+    "CSC",
+    "CSR",
+    "Bitmap",
+    "CodebookCSC",
+    "NOfM",
+    "RelativeCSC",
+    "SparseMatrix",
+    "TwoFour",
+    "expected_fillers",
+]

@@ -11,10 +11,30 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from refimpl.formats import BSR, COO, CSC, CSR, NOfM, SparseMatrix, TwoFour
+from refimpl.formats import (
+    BSR,
+    COO,
+    CSC,
+    CSR,
+    Bitmap,
+    CodebookCSC,
+    NOfM,
+    RelativeCSC,
+    SparseMatrix,
+    TwoFour,
+)
 from support.corruption import is_bsr, is_coo, is_csc, is_csr
 from support.judges_groups import is_n_of_m, is_two_four
-from support.strategies import UINT_OF, bit_patterns, cropped, dense_matrices, grouped
+from support.judges_relative import is_bitmap, is_codebook_csc, is_relative_csc
+from support.strategies import (
+    UINT_OF,
+    bit_patterns,
+    cropped,
+    dense_matrices,
+    few_values,
+    grouped,
+    tall,
+)
 
 
 class Format(NamedTuple):
@@ -66,14 +86,28 @@ FORMATS = [
         partial(grouped, bit_patterns, (3, 4)),
         options={"pattern": (3, 4)},
     ),
+    Format(
+        RelativeCSC,
+        is_relative_csc,
+        partial(tall, dense_matrices),
+        partial(tall, bit_patterns),
+    ),
+    Format(
+        CodebookCSC,
+        is_codebook_csc,
+        partial(few_values, partial(tall, dense_matrices), 15),
+        partial(few_values, partial(tall, bit_patterns), 15),
+    ),
+    Format(Bitmap, is_bitmap),
 ]
 
 
 def matrices_for(fmt: Format, other: Format) -> st.SearchStrategy[np.ndarray]:
-    """Matrices that both can store: 2:4 with an even number of rows, where both are particular."""
+    """Matrices that both can store: those that every format can, where both are particular."""
     particular = {fmt.matrices, other.matrices} - {dense_matrices}
     if len(particular) > 1:
-        return cropped(partial(grouped, dense_matrices, (2, 4)), (2, 4))()
+        of_groups = partial(grouped, partial(tall, dense_matrices), (2, 4))
+        return cropped(partial(few_values, of_groups, 15), (2, 4))()
     return next(iter(particular), dense_matrices)()
 
 

@@ -79,6 +79,27 @@ def grouped(draw, matrices, pattern: tuple[int, int], **arguments) -> np.ndarray
 
 
 @st.composite
+def tall(draw, matrices, **arguments) -> np.ndarray:
+    """Matrices of a strategy, their rows moved apart by zeros: gaps around 16, and of more."""
+    dense = draw(matrices(**arguments))
+    m, n = dense.shape
+    zeros = np.roll([0, 0, 0, 16, 15, 1, 17, 31, 14, 32], draw(st.integers(0, 9)))
+    rows = np.arange(m + 1) + np.cumsum(np.resize(zeros, m + 1))  # the last is the end
+    apart = np.zeros((rows[-1], n), dense.dtype)
+    apart[rows[:-1]] = dense
+    return draw(layouts(apart))
+
+
+@st.composite
+def few_values(draw, matrices, most: int, **arguments) -> np.ndarray:
+    """Matrices of a strategy, none but a few of their different nonzero values left."""
+    dense = draw(matrices(**arguments))
+    bits = dense.view(UINT_OF[dense.dtype.type])
+    kept = np.unique(bits[dense != 0])[:most]
+    return draw(layouts(np.where(np.isin(bits, kept), dense, dense.dtype.type(0))))
+
+
+@st.composite
 def operands(draw, a: np.ndarray) -> np.ndarray:
     """What `a` can be multiplied with: a vector or a matrix, of the dtype of `a`."""
     batch = draw(st.none() | st.integers(0, 5))

@@ -193,7 +193,7 @@ class SparseMatrix(ABC):
         """
         where = f"{type(self).__name__}.with_values"
         check_numpy(where, "values", values)
-        shape = getattr(self, self.valued).shape
+        shape = self.stored_values.shape
         check_array(where, "values", values, shape=shape, dtypes=FLOAT_DTYPES)
         other = self._arrays_as(type(self), self.shape)
         other._keep(self.valued, values)
@@ -236,9 +236,14 @@ class SparseMatrix(ABC):
             check_array(where, name, array, ndim=ndim, dtypes=dtypes)
 
     @property
+    def stored_values(self) -> np.ndarray:
+        """The array that `with_values` replaces, read-only, whatever the format calls it."""
+        return getattr(self, self.valued)
+
+    @property
     def dtype(self) -> np.dtype:
         """The dtype of the stored values."""
-        return getattr(self, self.valued).dtype
+        return self.stored_values.dtype
 
     @property
     def nnz(self) -> int:

@@ -33,7 +33,7 @@ def test_any_format_converts_to_any_other(fmt, other, data):
 @every_format
 def test_with_values_keeps_the_places(fmt):
     matrix = fmt.from_dense(DENSE)
-    doubled = matrix.with_values(2 * getattr(matrix, matrix.valued).astype(np.float64))
+    doubled = matrix.with_values(2 * matrix.stored_values.astype(np.float64))
     np.testing.assert_array_equal(doubled.to_dense(), 2 * DENSE.astype(np.float64), strict=True)
     np.testing.assert_array_equal(matrix.to_dense(), DENSE)
     doubled.check()

@@ -12,8 +12,7 @@
   const LARGEST = {int32: 2 ** 31 - 1, int64: Infinity}; // what an index counts to
   const BLOCKS = ["2 × 2", "4 × 4", "8 × 8", "16 × 16", "1 × 16"];
   const MOST = 1_000_000; // rows, and columns
-  const ANY = "any mask", RANDOM = "random mask, expected";
-  const BLOCK = "whole blocks pruned", GROUP = "two of four kept";
+  const ANY = "any mask";
 
   // n - floor(s n + 1/2), where 100 s is the decimal number in `percent`: refimpl.masks.count_kept.
   function countKept(size, percent) {
@@ -32,6 +31,10 @@
   const bsrBytes = ([m], nBlocks, [r, c], value, index) =>
     nBlocks * (r * c * value + index) + (m / r + 1) * index;
   const twoFourBytes = ([m, n], value) => m * n / 2 * value + 4 * m * Math.ceil(n / 32);
+  // Of an expected count there may be a part, so the gaps are not rounded up to whole bytes.
+  const relativeCscBytes = ([, n], stored, value, index) => stored * (value + 0.5) + (n + 1) * index;
+  const codebookCscBytes = ([, n], stored, nValues, value, index) =>
+    stored + nValues * value + (n + 1) * index;
 
   // A block is empty if its first position is one of the mask's zeros, and the second, and so on.
   function expectedBlocks([m, n], nnz, [r, c]) {
@@ -41,30 +44,48 @@
     return size / (r * c) * (1 - empty);
   }
 
-  // The rows of the table: bytes, or null and why the format cannot hold the layer.
+  // An entry needs a filler for every 16 zeros before it, and one in `density` rows is an entry.
+  function expectedFillers(m, density) {
+    let sum = 0;
+    for (let zeros = 16; zeros < m; zeros += 16) sum += (m - zeros) * (1 - density) ** zeros;
+    return density * sum;
+  }
+
+  // The rows of the table. `bytes` is null where the format cannot hold the layer, for `why`.
   function storage({shape: [m, n], percent, value, index, block: [r, c]}) {
-    const shape = [m, n], block = [r, c], v = VALUES[value], i = INDICES[index];
-    const nnz = countKept(m * n, percent);
-    const narrow = Math.max(m, n, nnz) > LARGEST[index] ? `${index} counts no further` : "";
-    const ragged = m % r || n % c ? "blocks do not fill the shape" : narrow;
-    const odd = n % 4 ? "columns no multiple of 4" : 2 * nnz > m * n ? "keeps half at most" : "";
-    const row = (name, mask, why, bytes) => ({name, mask, why, bytes: why ? null : bytes()});
-    const bsr = nBlocks => bsrBytes(shape, nBlocks, block, v, i);
+    const shape = [m, n], size = m * n, v = VALUES[value], i = INDICES[index];
+    const nnz = countKept(size, percent);
+    const narrow = (...counts) => Math.max(...counts) > LARGEST[index] && `${index} is too narrow`;
+    const ragged = (m % r || n % c) && "blocks do not fill the shape";
+    const grouped = (n % 4 && "columns no multiple of 4") || (2 * nnz > size && "keeps half at most");
+    const row = (name, mask, why, bytes) => ({name, mask, why: why || "", bytes: why ? null : bytes()});
+    const expected = (...args) => ({...row(...args), expected: true});
+
+    const pointed = narrow(m, n, nnz);
+    const stored = nnz + n * expectedFillers(m, nnz / size);
+    const bsr = nBlocks => bsrBytes(shape, nBlocks, [r, c], v, i);
+    const kept = ragged ? 0 : countKept(size / (r * c), percent);
+    const touched = ragged ? 0 : expectedBlocks(shape, nnz, [r, c]);
     return {nnz, rows: [
       row("dense", ANY, "", () => denseBytes(shape, v)),
-      row("COO", ANY, narrow, () => cooBytes(nnz, v, i)),
-      row("CSR", ANY, narrow, () => csrBytes(shape, nnz, v, i)),
-      row("CSC", ANY, narrow, () => cscBytes(shape, nnz, v, i)),
+      row("COO", ANY, pointed, () => cooBytes(nnz, v, i)),
+      row("CSR", ANY, pointed, () => csrBytes(shape, nnz, v, i)),
+      row("CSC", ANY, pointed, () => cscBytes(shape, nnz, v, i)),
       row("bitmap", ANY, "", () => bitmapBytes(shape, nnz, v)),
-      row("BSR", RANDOM, ragged, () => bsr(expectedBlocks(shape, nnz, block))),
-      row("BSR", BLOCK, ragged, () => bsr(countKept(m * n / (r * c), percent))),
-      row("2:4", GROUP, odd, () => twoFourBytes(shape, v)),
+      expected("relative", "random, expected", narrow(m, n, stored),
+        () => relativeCscBytes(shape, stored, v, i)),
+      expected("codebook", "15 values, expected", narrow(m, n, stored),
+        () => codebookCscBytes(shape, stored, 15, v, i)),
+      expected("BSR", "random, expected", ragged || narrow(m / r, n / c, touched),
+        () => bsr(touched)),
+      row("BSR", "whole blocks", ragged || narrow(m / r, n / c, kept), () => bsr(kept)),
+      row("2:4", "two of four", grouped, () => twoFourBytes(shape, v)),
     ]};
   }
 
   // Of equally small formats the first; an expectation is no size.
   function smallest(rows) {
-    const exact = rows.filter(({bytes, mask}) => bytes !== null && mask !== RANDOM);
+    const exact = rows.filter(({bytes, expected}) => bytes !== null && !expected);
     return exact.reduce((best, row) => row.bytes < best.bytes ? row : best);
   }
 
@@ -77,7 +98,7 @@
     const any = smallest(rows.filter(({mask}) => mask === ANY)), all = smallest(rows);
     const share = ({name, bytes}) =>
       `${name}, ${count(bytes)} bytes, ${percentage(bytes, rows[0].bytes)} of dense`;
-    const rest = all === any ? "." : `; with ${all.mask}: ${share(all)}.`;
+    const rest = all === any ? "." : `; for ${all.mask}: ${share(all)}.`;
     return `${count(nnz)} of ${count(size)} weights kept. Smallest for any mask: ${share(any)}${rest}`;
   }
 
@@ -88,14 +109,15 @@
     return made;
   }
 
-  function line({name, mask, why, bytes}, dense) {
-    const numbers = bytes === null ? ["–", "–"]
-      : [(mask === RANDOM ? "≈ " : "") + count(bytes), percentage(bytes, dense)];
-    const bar = element("div", {class: "storage-explorer-bar"});
+  function line({name, mask, why, bytes, expected}, dense) {
+    const total = bytes === null ? "–" : (expected ? "≈ " : "") + count(bytes);
+    const share = bytes === null ? "–" : percentage(bytes, dense);
+    const over = bytes > 2 * dense ? " storage-explorer-over" : "";
+    const bar = element("div", {class: `storage-explorer-bar${over}`});
     bar.style.setProperty("--share", bytes / dense);
     return element("tr", {},
-      element("th", {scope: "row"}, name, element("small", {}, why || mask)),
-      ...numbers.map(text => element("td", {}, text)),
+      element("th", {scope: "row"}, name, " ", element("small", {}, why || mask)),
+      element("td", {}, total, " ", element("small", {}, share)),
       element("td", {"aria-hidden": "true"}, bar));
   }
 
@@ -122,7 +144,8 @@
       element("label", {for: input.id}, label, ...more), input);
     const axis = element("th", {"aria-hidden": "true"},
       element("div", {}, ...["0", "dense", "2 ×"].map(text => element("span", {}, text))));
-    const heads = ["Format", "Bytes", "Of dense"].map(text => element("th", {scope: "col"}, text));
+    const heads = [["Format", "mask"], ["Bytes", "of dense"]].map(([text, more]) =>
+      element("th", {scope: "col"}, text, " ", element("small", {}, more)));
     root.replaceChildren(
       element("div", {class: "storage-explorer-inputs"},
         field(rows, "Rows"), field(columns, "Columns"), field(sparsity, "Sparsity", shown),

@@ -14,6 +14,20 @@ from refimpl.formats.csc import CSC
 from refimpl.formats.csr import CSR
 from refimpl.formats.n_of_m import NOfM
 from refimpl.formats.relative import RelativeCSC, expected_fillers
+from refimpl.formats.storage import (
+    bitmap_bytes,
+    break_even,
+    bsr_bytes,
+    codebook_csc_bytes,
+    coo_bytes,
+    csc_bytes,
+    csr_bytes,
+    dense_bytes,
+    expected_blocks,
+    n_of_m_bytes,
+    relative_csc_bytes,
+    two_four_bytes,
+)
 from refimpl.formats.two_four import TwoFour
 
 __all__ = [
@@ -27,5 +41,17 @@ __all__ = [
     "RelativeCSC",
     "SparseMatrix",
     "TwoFour",
+    "bitmap_bytes",
+    "break_even",
+    "bsr_bytes",
+    "codebook_csc_bytes",
+    "coo_bytes",
+    "csc_bytes",
+    "csr_bytes",
+    "dense_bytes",
+    "expected_blocks",
     "expected_fillers",
+    "n_of_m_bytes",
+    "relative_csc_bytes",
+    "two_four_bytes",
 ]

@@ -21,46 +21,11 @@ def example() -> dict:
     }
 
 
-def csr_with(nnz: int, shape: tuple[int, int], dtype: type = np.float32) -> CSR:
-    """A matrix of zeros whose first `nnz` entries are one."""
-    dense = np.zeros(shape, dtype)
-    dense.flat[:nnz] = 1
-    return CSR.from_dense(dense)
-
-
 def test_csr_of_the_hand_worked_example():
     csr = CSR.from_dense(np.array([[1, 0, 2], [0, 0, 3], [4, 0, 0]], np.float32))
     assert csr.data.tolist() == [1, 2, 3, 4]
     assert csr.indices.tolist() == [0, 2, 2, 0]
     assert csr.indptr.tolist() == [0, 2, 3, 4]
-
-
-# Bytes
-
-
-@pytest.mark.parametrize(
-    ("dtype", "per_entry"), [(np.float16, 6), (np.float32, 8), (np.float64, 12)]
-)
-def test_csr_bytes_are_data_plus_indices_plus_pointers(dtype, per_entry):
-    assert csr_with(70, (30, 50), dtype).nbytes == per_entry * 70 + 4 * 31
-
-
-def test_csr_at_ninety_percent_saves_eighty_percent():
-    csr = csr_with(100_000, (1000, 1000))
-    assert csr.nbytes == 800_000 + 4_004
-    assert round(1 - csr.nbytes / 4_000_000, 2) == 0.80
-
-
-def test_csr_of_a_small_matrix_takes_more_bytes_than_dense():
-    assert (CSR(**example()).nbytes, csr_with(5, (3, 3)).nbytes, 9 * 4) == (48, 56, 36)
-
-
-@pytest.mark.parametrize("shape", [(3, 3), (10, 40), (64, 64)])
-def test_csr_crossover_includes_row_pointers(shape):
-    m, n = shape
-    break_even = (4 * m * n - 4 * (m + 1)) / 8
-    assert csr_with(int(np.ceil(break_even)) - 1, shape).nbytes < 4 * m * n
-    assert csr_with(int(np.ceil(break_even)), shape).nbytes >= 4 * m * n
 
 
 # Between formats

@@ -10,7 +10,16 @@ import numpy as np
 from refimpl.arrays import bad_argument, check_array, xp_of
 from refimpl.formats import COO, CSR, SparseMatrix
 from refimpl.formats.base import check_operand
-from refimpl.kernels.numba_csr import csr_matmul, csr_matmul_four_values, csr_matvec
+from refimpl.kernels.numba_csr import (
+    csr_matmul,
+    csr_matmul_four_values,
+    csr_matvec,
+    csr_matvec_gathered,
+)
+from refimpl.kernels.numba_csr_panels import (
+    csr_matmul_packed_panels,
+    csr_matmul_register_panels,
+)
 
 
 class Kernel(NamedTuple):
@@ -59,7 +68,10 @@ class Kernel(NamedTuple):
 # The first row that fits a product computes it.
 # A row that never comes first is kept to be compared with.
 KERNELS: tuple[Kernel, ...] = (
+    Kernel("csr_matvec_gathered", CSR, "numpy", 1, csr_matvec_gathered),
     Kernel("csr_matvec", CSR, "numpy", 1, csr_matvec),
+    Kernel("csr_matmul_packed_panels", CSR, "numpy", 2, csr_matmul_packed_panels),
+    Kernel("csr_matmul_register_panels", CSR, "numpy", 2, csr_matmul_register_panels),
     Kernel("csr_matmul_four_values", CSR, "numpy", 2, csr_matmul_four_values),
     Kernel("csr_matmul", CSR, "numpy", 2, csr_matmul),
 )
@@ -163,7 +175,7 @@ def _multiply(
     dtype = np.result_type(a.dtype, x.dtype).newbyteorder("=")
     shape = (a.shape[1 if transposed else 0], *x.shape[1:])
     if out is not None:
-        _check_out(where, out, shape, dtype)
+        check_out(where, out, shape, dtype)
     result = _product(a, x, _workspace(out, x, shape, dtype), transposed=transposed)
     if out is None:
         return result.astype(dtype, copy=False)
@@ -225,7 +237,23 @@ def _check_factors(where: str, a: SparseMatrix, x: np.ndarray, *, transposed: bo
     check_operand(where, a, x, transposed=transposed)
 
 
-def _check_out(where: str, out: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> None:
+def check_out(where: str, out: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Refuse an `out` that a result cannot be written to.
+
+    Parameters
+    ----------
+    where : str
+        Named in the error.
+    out : ndarray
+        What the caller gave.
+    shape, dtype : tuple of int and dtype
+        Of the result.
+
+    Raises
+    ------
+    TypeError, ValueError
+        In one sentence.
+    """
     check_array(where, "out", out, shape=shape)
     if out.dtype != dtype:
         advice = f"make it with np.empty({shape}, np.{dtype})"

@@ -1,8 +1,9 @@
 """CSR times a vector (SpMV) and CSR times a dense matrix (SpMM), compiled by Numba.
 
 The definition of the product is `refimpl.formats.CSR.matmul`; these are the same loops with
-the rows shared out among threads. Each adds the products of a row in the order of the
-definition, so the results agree with it bit for bit, on any number of threads.
+the rows shared out among threads. All but `csr_matvec_gathered` add the products of a row in the
+order of the definition and agree with it bit for bit. The order depends on the row alone, so the
+bits are the same on any number of threads.
 
 They trust their arguments: a `CSR` is validated when it is built, and `refimpl.kernels.matmul`
 checks the rest. Each is compiled at its first call for a combination of dtypes, and kept on
@@ -18,6 +19,17 @@ from collections.abc import Callable
 
 import numpy as np
 from numba import njit, prange
+
+from refimpl.kernels.vectors import (
+    add_panels,
+    gather_panel,
+    load_panel,
+    multiply_add_panels,
+    sum_panel,
+    zero_panel,
+)
+
+SIXTEEN = np.uintp(16)  # unsigned: a position plus a signed 16 would be a float
 
 
 def compiled(function: Callable[..., None]) -> Callable[..., None]:
@@ -70,6 +82,49 @@ def csr_matvec(data, indices, indptr, x, out):
         total = out.dtype.type(0)
         for k in range(np.uintp(indptr[row]), np.uintp(indptr[row + 1])):
             total += data[k] * x[np.uintp(indices[k])]
+        out[row] = total
+
+
+@compiled
+def csr_matvec_gathered(data, indices, indptr, x, out):
+    """Multiply CSR with a vector, 16 stored values at a time.
+
+    Parameters
+    ----------
+    data, indices, indptr, x, out : ndarray
+        As for `csr_matvec`.
+
+    Notes
+    -----
+    A gather: one instruction reads the 16 numbers of `x` that 16 indices ask for.
+
+    Two chains of 16 sums: no addition waits for the one before it, and what the lanes hold is
+    added up once, at the end of the row.
+
+    At most 15 values of a row are left over, and are added one by one.
+    """
+    values = data.reshape(1, data.size)
+    for row in prange(out.size):
+        k, last = np.uintp(indptr[row]), np.uintp(indptr[row + 1])
+        y, z = zero_panel(out, 16), zero_panel(out, 16)
+        while k + SIXTEEN + SIXTEEN <= last:
+            y = multiply_add_panels(
+                y, load_panel(values, 0, k, 16), gather_panel(x, indices, k, 16)
+            )
+            k += SIXTEEN
+            z = multiply_add_panels(
+                z, load_panel(values, 0, k, 16), gather_panel(x, indices, k, 16)
+            )
+            k += SIXTEEN
+        if k + SIXTEEN <= last:
+            y = multiply_add_panels(
+                y, load_panel(values, 0, k, 16), gather_panel(x, indices, k, 16)
+            )
+            k += SIXTEEN
+        total = sum_panel(add_panels(y, z))
+        while k < last:
+            total += data[k] * x[np.uintp(indices[k])]
+            k += np.uintp(1)
         out[row] = total
 
 

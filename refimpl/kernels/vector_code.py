@@ -11,6 +11,7 @@ import llvmlite.ir as ir
 from numba import types
 from numba.core import cgutils
 from numba.core.datamodel import models
+from numba.core.errors import TypingError
 from numba.extending import intrinsic, register_model
 
 
@@ -69,8 +70,25 @@ def _call(builder, name, result, arguments):
     return builder.call(function, arguments)
 
 
+def _check_mutable(out):
+    """Refuse to generate a store into a read-only array, as Numba does."""
+    if not out.mutable:
+        raise TypingError("Cannot modify readonly array")
+
+
 def _suffix(panel):
     return f"v{panel.lanes}f{panel.dtype.bitwidth}"
+
+
+@intrinsic
+def address(typing_context, array):
+    """The pointer as a number; Numba's own ``array.ctypes.data`` would keep a kernel uncached."""
+
+    def generate(context, builder, signature, arguments):
+        struct = context.make_array(array)(context, builder, arguments[0])
+        return builder.ptrtoint(struct.data, ir.IntType(64))
+
+    return types.int64(array), generate
 
 
 @intrinsic(prefer_literal=True)
@@ -116,6 +134,7 @@ def load_head(typing_context, x, i, j, lanes, n):
 @intrinsic
 def store(typing_context, out, i, j, panel):
     """One unaligned vector store."""
+    _check_mutable(out)
 
     def generate(context, builder, signature, arguments):
         vector = context.get_value_type(panel)
@@ -129,6 +148,7 @@ def store(typing_context, out, i, j, panel):
 @intrinsic
 def store_head(typing_context, out, i, j, panel, n):
     """A store under a mask: lanes behind the first `n` are not written."""
+    _check_mutable(out)
 
     def generate(context, builder, signature, arguments):
         vector = context.get_value_type(panel)

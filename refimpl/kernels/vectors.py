@@ -173,6 +173,11 @@ def sum_panel(y):
     return y[0]
 
 
+def address(array):
+    """Give the address of an array's first number."""
+    return array.ctypes.data
+
+
 @register_jitable
 def aligned_rows(n_rows, n_columns, like):
     """Give new memory whose first number lies on a cache line of its own.
@@ -196,8 +201,13 @@ def aligned_rows(n_rows, n_columns, like):
     """
     n_bytes = n_rows * n_columns * like.itemsize
     room = np.empty(n_bytes + 64, np.uint8)
-    start = -room.ctypes.data % 64
+    start = -address(room) % 64
     return room[start : start + n_bytes].view(like.dtype).reshape(n_rows, n_columns)
+
+
+@overload(address)
+def _compiled_address(array):
+    return lambda array: vector_code.address(array)
 
 
 @overload(zero_panel, prefer_literal=True)

@@ -6,7 +6,8 @@ import mmap
 
 import numpy as np
 import pytest
-from numba import njit
+from numba import config, njit
+from numba.core.errors import TypingError
 
 from refimpl.kernels import vectors
 from refimpl.kernels.vectors import (
@@ -78,7 +79,8 @@ def test_panels_combine_as_arrays_do(dtype):
     x, out = whole_numbers(dtype), np.full((3, 20), 7, dtype)
     compiled_combination(x, dtype(3), out)
     expected = np.full((3, 20), 7, dtype)
-    expected[1, 4:20] = 3 * x[0, 1:17] + x[0, 1:17] * x[2, 3:19]
+    a, b = x[0, 1:17], x[2, 3:19]
+    expected[1, 4:20] = 3 * a + a * b
     np.testing.assert_array_equal(out, expected)
 
 
@@ -137,6 +139,15 @@ def test_sum_panel_in_numpy_adds_in_halves(lanes):
 @njit
 def compiled_aligned_rows(like):
     return aligned_rows(5, 24, like)
+
+
+@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="NumPy refuses at the first write")
+@pytest.mark.parametrize("function", [compiled_combination, compiled_head])
+def test_stores_into_read_only_arrays_do_not_compile(function):
+    x, out = np.zeros((3, 20)), np.zeros((3, 20))
+    out.flags.writeable = False
+    with pytest.raises(TypingError, match="Cannot modify readonly array"):
+        function(x, 3, out)
 
 
 @both_dtypes

@@ -18,7 +18,7 @@ READY_LINT = $(call READY,lint)
 READY_ALL  = $(call READY,test+book+scale+browser)
 
 .DEFAULT_GOAL := help
-.PHONY: help book draft serve notebooks test test-nojit test-floors lint check-book bench clean
+.PHONY: help book draft serve notebooks test test-nojit fuzz test-floors lint check-book bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,7 +51,7 @@ notebooks: $(READY_BOOK) ## write all chapters as .ipynb to _build/notebooks
 	$(BIN)/python book/_ext/notebooks.py _build/notebooks
 
 # The book that was built last may be older than the source: check-book looks at it.
-UNBUILT := -m 'not book and not browser'
+UNBUILT := -m 'not book and not browser and not slow'
 
 test: $(READY_TEST) ## run the whole test suite, doctests included
 	$(BIN)/python -m pytest $(UNBUILT)
@@ -59,6 +59,9 @@ test: $(READY_TEST) ## run the whole test suite, doctests included
 test-nojit: $(READY_TEST) ## run the suite with kernels as plain Python, and read its coverage
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(UNBUILT) \
 	  --cov=refimpl --cov-report=term-missing:skip-covered
+
+fuzz: $(READY_TEST) ## build 10,000 corrupt matrices of each format: minutes
+	$(BIN)/python -m pytest -m slow tests
 
 # Old versions use what their newest neighbours deprecate; here that is no error.
 test-floors: ## run the suite on Python 3.11 with the oldest versions that pyproject.toml allows

@@ -9,11 +9,11 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from support.corruption import ONE_SENTENCE, corruptions
-from support.formats import DENSE, arrays_of, every_dtype, every_format, fields_of
+from support.corruption import ONE_SENTENCE
+from support.formats import DENSE, arrays_of, corrupted, every_dtype, every_format, fields_of
 from support.strategies import UINT_OF, operands
 from support.tolerance import assert_product_close
 
@@ -157,17 +157,34 @@ def test_dense_times_sparse_is_a_type_error(fmt):
 # What construction guarantees
 
 
+def fuzz(fmt, max_examples, phases=tuple(Phase)):
+    """Build matrices from corrupt fields: a product where the judge agrees, else one sentence."""
+
+    @settings(max_examples=max_examples, phases=phases, report_multiple_bugs=False)
+    @given(corrupted(fmt))
+    def battery(fields):
+        if fmt.judge(**fields):
+            matrix = fmt.kind(**fields)
+            x = np.arange(1.0, fields["shape"][1] + 1, dtype=np.float32)
+            np.testing.assert_array_equal(matrix @ x, matrix.to_dense() @ x)
+        else:
+            with pytest.raises((TypeError, ValueError), match=ONE_SENTENCE):
+                fmt.kind(**fields)
+
+    battery()
+
+
 @every_format
-@settings(max_examples=1000)
-@given(data=st.data())
-def test_corrupt_arrays_are_refused_in_one_sentence(fmt, data):
-    dense = data.draw(fmt.matrices(max_side=4, elements=st.sampled_from([0.0, 1.0, 2.0])))
-    fields = data.draw(corruptions(fields_of(fmt.from_dense(dense))))
-    if fmt.judge(**fields):
-        assert fmt.kind(**fields).to_dense().shape == fields["shape"]
-    else:
-        with pytest.raises((TypeError, ValueError), match=ONE_SENTENCE):
-            fmt.kind(**fields)
+@pytest.mark.parametrize("n_cases", [500, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_corrupt_fields_are_refused_in_one_sentence(fmt, n_cases):
+    fuzz(fmt, n_cases)
+
+
+@every_format
+def test_fuzz_finds_a_format_that_checks_no_structure(fmt, monkeypatch):
+    monkeypatch.setattr(fmt.kind, "_check_structure", lambda *_: None)
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        fuzz(fmt, 500, phases=[Phase.generate])
 
 
 @every_format

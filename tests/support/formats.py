@@ -23,7 +23,7 @@ from refimpl.formats import (
     SparseMatrix,
     TwoFour,
 )
-from support.corruption import is_bsr, is_coo, is_csc, is_csr
+from support.corruption import corruptions, is_bsr, is_coo, is_csc, is_csr
 from support.judges_groups import is_n_of_m, is_two_four
 from support.judges_relative import is_bitmap, is_codebook_csc, is_relative_csc
 from support.strategies import (
@@ -123,3 +123,10 @@ def fields_of(matrix: SparseMatrix) -> dict[str, Any]:
 
 def arrays_of(matrix: SparseMatrix) -> dict[str, np.ndarray]:
     return {stored.name: getattr(matrix, stored.name) for stored in matrix.arrays}
+
+
+@st.composite
+def corrupted(draw, fmt: Format) -> dict[str, Any]:
+    """The fields of a small matrix of whole numbers with one thing changed."""
+    dense = draw(fmt.matrices(max_side=4, elements=st.sampled_from([0.0, 1.0, 2.0])))
+    return draw(corruptions(fields_of(fmt.from_dense(dense))))

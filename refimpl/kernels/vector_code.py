@@ -132,6 +132,20 @@ def load_head(typing_context, x, i, j, lanes, n):
 
 
 @intrinsic
+def prefetch(typing_context, x, i, j):
+    """A hint: to read (0), soon and often (3), data (1). It loads no register, and cannot fail."""
+
+    def generate(context, builder, signature, arguments):
+        byte, number = ir.IntType(8), ir.IntType(32)
+        hints = [ir.Constant(number, hint) for hint in (0, 3, 1)]
+        pointer = _address(context, builder, x, *arguments, byte)
+        _call(builder, "llvm.prefetch.p0i8", ir.VoidType(), [pointer, *hints])
+        return context.get_dummy_value()
+
+    return types.void(x, types.intp, types.intp), generate
+
+
+@intrinsic
 def store(typing_context, out, i, j, panel):
     """One unaligned vector store."""
     _check_mutable(out)

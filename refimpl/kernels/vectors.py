@@ -95,6 +95,17 @@ def gather_panel(x, indices, i, lanes):
     return x[indices[i : i + lanes]]
 
 
+def prefetch(x, i, j):
+    """Ask for the cache line of ``x[i, j]``, to be there when it is read; reads nothing.
+
+    Parameters
+    ----------
+    x : ndarray, two axes
+    i, j : int
+        May lie outside of `x`: the request is then dropped.
+    """
+
+
 def store_panel(out, i, j, panel):
     """Write ``out[i, j : j + lanes] = panel``.
 
@@ -228,6 +239,11 @@ def _compiled_load_panel_head(x, i, j, lanes, n):
 @overload(gather_panel, prefer_literal=True)
 def _compiled_gather_panel(x, indices, i, lanes):
     return lambda x, indices, i, lanes: vector_code.gather(x, indices, i, lanes)
+
+
+@overload(prefetch)
+def _compiled_prefetch(x, i, j):
+    return lambda x, i, j: vector_code.prefetch(x, i, j)
 
 
 @overload(store_panel)

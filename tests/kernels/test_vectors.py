@@ -19,6 +19,7 @@ from refimpl.kernels.vectors import (
     multiply_add,
     multiply_add_panels,
     multiply_panels,
+    prefetch,
     store_panel,
     store_panel_head,
     sum_panel,
@@ -100,6 +101,21 @@ def test_gather_reads_at_the_indices(dtype, index):
     indices = np.array([50, 60, 70, 99, 0, 7, 7, 3, 98, 1, 2], index)
     compiled_gather(x, indices, out)
     assert out[0].tolist() == [99, 0, 7, 7, 3, 98, 1, 2]
+
+
+@njit
+def compiled_prefetch(x, i, j):
+    prefetch(x, i, j)
+    return x[0, 0]
+
+
+@both_dtypes
+@pytest.mark.parametrize("place", [(0, 0), (2, 19), (3, 0), (-1, -1), (2**40, 2**40)])
+def test_prefetch_neither_changes_nor_needs_what_it_asks_for(dtype, place):
+    x = whole_numbers(dtype)
+    before = x.copy()
+    assert compiled_prefetch(x, *place) == before[0, 0]
+    np.testing.assert_array_equal(x, before)
 
 
 @both_dtypes

@@ -3,5 +3,15 @@
 from __future__ import annotations
 
 from refimpl.kernels.dispatch import KERNELS, Kernel, matmul, matmul_transposed
+from refimpl.kernels.sddmm import SDDMM_KERNELS, SDDMMKernel, feature_rows, sddmm
 
-__all__ = ["KERNELS", "Kernel", "matmul", "matmul_transposed"]
+__all__ = [
+    "KERNELS",
+    "SDDMM_KERNELS",
+    "Kernel",
+    "SDDMMKernel",
+    "feature_rows",
+    "matmul",
+    "matmul_transposed",
+    "sddmm",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.formats import DENSE, FORMATS, arrays_of, every_format, fields_of, matrices_for
@@ -22,6 +22,7 @@ def test_to_coo_and_back_is_exact(fmt, data):
 
 @every_format
 @pytest.mark.parametrize("other", FORMATS, ids=lambda fmt: fmt.kind.__name__)
+@settings(max_examples=20)  # of each pair: a hundred pairs
 @given(data=st.data())
 def test_any_format_converts_to_any_other(fmt, other, data):
     dense = data.draw(matrices_for(fmt, other))

@@ -144,3 +144,20 @@ def test_corruptions_reach_every_field(name):
 )
 def test_corruptions_are_of_many_kinds(wanted):
     assert wanted(find(corruptions(GOOD_CSR), wanted))
+
+
+PACKED = {"bits": np.array([[0b1010]], np.uint8), "pattern": (2, 4), "shape": (1, 4)}
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        lambda bad: isinstance(bad["bits"], np.ndarray) and bad["bits"].tolist() == [[0b101010]],
+        lambda bad: isinstance(bad["bits"], np.ndarray) and bad["bits"].shape == (1, 0),
+        lambda bad: bad["pattern"] == (2, 5),
+        lambda bad: bad["pattern"] == [3, 3],
+    ],
+    ids=["another bit", "one column less", "another pattern", "no pair"],
+)
+def test_corruptions_change_packed_bits_and_patterns(wanted):
+    assert wanted(find(corruptions(PACKED), wanted))

@@ -8,8 +8,15 @@ from typing import NamedTuple
 import numpy as np
 
 from refimpl.arrays import bad_argument, check_array, xp_of
-from refimpl.formats import COO, CSR, SparseMatrix
+from refimpl.formats import COO, CSC, CSR, SparseMatrix
 from refimpl.formats.base import check_operand
+from refimpl.kernels.numba_csc import (
+    csc_matmul,
+    csc_matmul_sorted,
+    csc_matmul_tiles,
+    csc_matmul_tiles_or_sorted,
+    csc_matvec,
+)
 from refimpl.kernels.numba_csr import (
     csr_matmul,
     csr_matmul_four_values,
@@ -74,8 +81,22 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("csr_matmul_register_panels", CSR, "numpy", 2, csr_matmul_register_panels),
     Kernel("csr_matmul_four_values", CSR, "numpy", 2, csr_matmul_four_values),
     Kernel("csr_matmul", CSR, "numpy", 2, csr_matmul),
+    Kernel("csc_matvec", CSC, "numpy", 1, csc_matvec),
+    Kernel("csc_matmul_tiles_or_sorted", CSC, "numpy", 2, csc_matmul_tiles_or_sorted),
+    Kernel("csc_matmul_tiles", CSC, "numpy", 2, csc_matmul_tiles),
+    Kernel("csc_matmul_sorted", CSC, "numpy", 2, csc_matmul_sorted),
+    Kernel("csc_matmul", CSC, "numpy", 2, csc_matmul),
 )
 # End of the table.
+
+# The CSC arrays of a matrix are the CSR arrays of its transpose.
+# So each kernel for one of these formats multiplies with the transpose of the other.
+_DUAL = {CSR: CSC, CSC: CSR}
+KERNELS += tuple(
+    row._replace(format=_DUAL[row.format], transposed=True)
+    for row in KERNELS
+    if row.format in _DUAL and not row.transposed
+)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # IEEE 754 inf and NaN, jitted or not

@@ -31,8 +31,8 @@
   const bsrBytes = ([m], nBlocks, [r, c], value, index) =>
     nBlocks * (r * c * value + index) + (m / r + 1) * index;
   const twoFourBytes = ([m, n], value) => m * n / 2 * value + 4 * m * Math.ceil(n / 32);
-  // Of an expected count there may be a part, so the gaps are not rounded up to whole bytes.
-  const relativeCscBytes = ([, n], stored, value, index) => stored * (value + 0.5) + (n + 1) * index;
+  const relativeCscBytes = ([, n], stored, value, index) =>
+    stored * value + Math.ceil(stored / 2) + (n + 1) * index;
   const codebookCscBytes = ([, n], stored, nValues, value, index) =>
     stored + nValues * value + (n + 1) * index;
 
@@ -51,35 +51,34 @@
     return density * sum;
   }
 
-  // The rows of the table. `bytes` is null where the format cannot hold the layer, for `why`.
+  // The rows of the table. `bytes` is null where the format cannot hold the layer; `why` says so.
   function storage({shape: [m, n], percent, value, index, block: [r, c]}) {
     const shape = [m, n], size = m * n, v = VALUES[value], i = INDICES[index];
     const nnz = countKept(size, percent);
-    const narrow = (...counts) => Math.max(...counts) > LARGEST[index] && `${index} is too narrow`;
+    const stored = nnz + Math.round(n * expectedFillers(m, nnz / size)); // with fillers
     const ragged = (m % r || n % c) && "blocks do not fill the shape";
-    const grouped = (n % 4 && "columns no multiple of 4") || (2 * nnz > size && "keeps half at most");
-    const row = (name, mask, why, bytes) => ({name, mask, why: why || "", bytes: why ? null : bytes()});
-    const expected = (...args) => ({...row(...args), expected: true});
-
-    const pointed = narrow(m, n, nnz);
-    const stored = nnz + n * expectedFillers(m, nnz / size);
-    const bsr = nBlocks => bsrBytes(shape, nBlocks, [r, c], v, i);
+    const touched = ragged ? 0 : Math.round(expectedBlocks(shape, nnz, [r, c]));
     const kept = ragged ? 0 : countKept(size / (r * c), percent);
-    const touched = ragged ? 0 : expectedBlocks(shape, nnz, [r, c]);
+    const narrow = (...counts) => Math.max(...counts) > LARGEST[index] && `${index} is too narrow`;
+    const pointed = narrow(m, n, nnz), filled = narrow(m, n, stored);
+    const grouped = n % 4 ? "columns no multiple of 4" : 2 * nnz > size && "keeps half at most";
+
+    const row = (name, mask, why, bytes, expected = false) =>
+      ({name, mask, why: why || "", bytes: why ? null : bytes, expected});
+    const bsr = (mask, nBlocks, expected) => row("BSR", mask,
+      ragged || narrow(m / r, n / c, nBlocks), bsrBytes(shape, nBlocks, [r, c], v, i), expected);
     return {nnz, rows: [
-      row("dense", ANY, "", () => denseBytes(shape, v)),
-      row("COO", ANY, pointed, () => cooBytes(nnz, v, i)),
-      row("CSR", ANY, pointed, () => csrBytes(shape, nnz, v, i)),
-      row("CSC", ANY, pointed, () => cscBytes(shape, nnz, v, i)),
-      row("bitmap", ANY, "", () => bitmapBytes(shape, nnz, v)),
-      expected("relative", "random, expected", narrow(m, n, stored),
-        () => relativeCscBytes(shape, stored, v, i)),
-      expected("codebook", "15 values, expected", narrow(m, n, stored),
-        () => codebookCscBytes(shape, stored, 15, v, i)),
-      expected("BSR", "random, expected", ragged || narrow(m / r, n / c, touched),
-        () => bsr(touched)),
-      row("BSR", "whole blocks", ragged || narrow(m / r, n / c, kept), () => bsr(kept)),
-      row("2:4", "two of four", grouped, () => twoFourBytes(shape, v)),
+      row("dense", ANY, "", denseBytes(shape, v)),
+      row("COO", ANY, pointed, cooBytes(nnz, v, i)),
+      row("CSR", ANY, pointed, csrBytes(shape, nnz, v, i)),
+      row("CSC", ANY, pointed, cscBytes(shape, nnz, v, i)),
+      row("bitmap", ANY, "", bitmapBytes(shape, nnz, v)),
+      row("relative", "random, expected", filled, relativeCscBytes(shape, stored, v, i), true),
+      row("codebook", "15 values, expected", filled,
+        codebookCscBytes(shape, stored, 15, v, i), true),
+      bsr("random, expected", touched, true),
+      bsr("whole blocks", kept, false),
+      row("2:4", "two of four", grouped, twoFourBytes(shape, v)),
     ]};
   }
 
@@ -91,7 +90,7 @@
 
   // The page.
 
-  const count = number => Math.round(number).toLocaleString("en");
+  const count = number => number.toLocaleString("en");
   const percentage = (part, whole) => `${(100 * part / whole).toFixed(1)} %`;
 
   function sentence({nnz, rows}, size) {
@@ -99,7 +98,8 @@
     const share = ({name, bytes}) =>
       `${name}, ${count(bytes)} bytes, ${percentage(bytes, rows[0].bytes)} of dense`;
     const rest = all === any ? "." : `; for ${all.mask}: ${share(all)}.`;
-    return `${count(nnz)} of ${count(size)} weights kept. Smallest for any mask: ${share(any)}${rest}`;
+    return `${count(nnz)} of ${count(size)} weights kept. `
+      + `Smallest for any mask: ${share(any)}${rest}`;
   }
 
   function element(tag, attributes = {}, ...children) {
@@ -173,7 +173,7 @@
     show();
   }
 
-  globalThis.storageExplorer = {countKept, storage}; // for the test
+  globalThis.storageExplorer = {countKept, storage, smallest}; // for the test
   document.addEventListener("DOMContentLoaded", () => {
     document.querySelectorAll(".storage-explorer").forEach(build);
   });

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from refimpl.measure.counting import (
     arithmetic_intensity,
-    csr_weight_bytes,
-    dense_weight_bytes,
     matmul_bytes,
     matmul_flops,
     roofline_bound,
@@ -18,8 +16,6 @@ __all__ = [
     "Speedup",
     "arithmetic_intensity",
     "compare",
-    "csr_weight_bytes",
-    "dense_weight_bytes",
     "machine_stamp",
     "matmul_bytes",
     "matmul_flops",

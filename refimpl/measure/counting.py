@@ -47,75 +47,6 @@ def matmul_flops(n_out: int, n_in: int, batch: int, nnz: int | None = None) -> i
     return 2 * int(nnz) * int(batch)
 
 
-def dense_weight_bytes(n_out: int, n_in: int, itemsize: int = 4) -> int:
-    """Count the bytes of a dense weight.
-
-    Parameters
-    ----------
-    n_out, n_in : int
-        Shape of the weight.
-    itemsize : int
-        Bytes of one number; 4 for float32.
-
-    Returns
-    -------
-    int
-        Bytes.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is no count.
-
-    Examples
-    --------
-    >>> dense_weight_bytes(3, 3)
-    36
-    """
-    _check_sizes("dense_weight_bytes", n_out=n_out, n_in=n_in, itemsize=itemsize)
-    return int(n_out) * int(n_in) * int(itemsize)
-
-
-def csr_weight_bytes(n_out: int, nnz: int, itemsize: int = 4, index_itemsize: int = 4) -> int:
-    """Count the bytes of a weight stored as CSR: values, column indices and row pointers.
-
-    Parameters
-    ----------
-    n_out : int
-        Rows of the weight.
-    nnz : int
-        Stored weights.
-    itemsize, index_itemsize : int
-        Bytes of one value and of one index; 4 for float32 and int32.
-
-    Returns
-    -------
-    int
-        Bytes.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is no count.
-
-    Notes
-    -----
-    ``nnz * (itemsize + index_itemsize) + (n_out + 1) * index_itemsize``. The number of columns
-    plays no part.
-
-    Examples
-    --------
-    Five of nine weights take more room than all nine do dense:
-
-    >>> csr_weight_bytes(3, 5), dense_weight_bytes(3, 3)
-    (56, 36)
-    """
-    sizes = {"n_out": n_out, "nnz": nnz, "itemsize": itemsize, "index_itemsize": index_itemsize}
-    _check_sizes("csr_weight_bytes", **sizes)
-    stored = int(nnz) * (int(itemsize) + int(index_itemsize))
-    return stored + (int(n_out) + 1) * int(index_itemsize)
-
-
 def matmul_bytes(n_out: int, n_in: int, batch: int, *, weight_bytes: int, itemsize: int = 4) -> int:
     """Count the bytes that ``W @ X`` has to move at least: W and X in, the product out.
 
@@ -126,8 +57,8 @@ def matmul_bytes(n_out: int, n_in: int, batch: int, *, weight_bytes: int, itemsi
     batch : int
         Columns of ``X``.
     weight_bytes : int
-        Bytes of ``W`` as it is stored, from `dense_weight_bytes`, `csr_weight_bytes` or the
-        ``nbytes`` of a format.
+        Bytes of ``W`` as it is stored: the ``nbytes`` of an array or a format, or a count from
+        `refimpl.formats`, such as `csr_bytes`.
     itemsize : int
         Bytes of one number of ``X`` and of the product; 4 for float32.
 
@@ -143,7 +74,7 @@ def matmul_bytes(n_out: int, n_in: int, batch: int, *, weight_bytes: int, itemsi
 
     Examples
     --------
-    >>> matmul_bytes(3, 3, 3, weight_bytes=dense_weight_bytes(3, 3))
+    >>> matmul_bytes(3, 3, 3, weight_bytes=9 * 4)
     108
     """
     sizes = {"n_out": n_out, "n_in": n_in, "batch": batch}

@@ -1,17 +1,15 @@
-"""The cost of a product: the worked numbers of a slide, brute force, and SciPy's own bytes."""
+"""The cost of a product: the worked numbers of a slide, brute force, and the bytes of arrays."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refimpl.formats import csr_bytes, dense_bytes
 from refimpl.measure import (
     arithmetic_intensity,
-    csr_weight_bytes,
-    dense_weight_bytes,
     matmul_bytes,
     matmul_flops,
     roofline_bound,
@@ -25,13 +23,9 @@ def test_matmul_flops_matches_the_slide():
     assert (matmul_flops(3, 3, 3), matmul_flops(3, 3, 3, nnz=5)) == (54, 30)
 
 
-def test_dense_weight_bytes_matches_the_slide():
-    assert dense_weight_bytes(3, 3) == 36
-
-
 def test_slide_saves_sixteen_bytes_only_without_indices():
-    values_only = int(SLIDE_MASK.sum()) * 4
-    assert (values_only, csr_weight_bytes(3, int(SLIDE_MASK.sum()))) == (20, 56)
+    nnz = int(SLIDE_MASK.sum())
+    assert (dense_bytes((3, 3)), 4 * nnz, csr_bytes((3, 3), nnz)) == (36, 20, 56)
 
 
 def test_slide_sparsity_is_four_ninths():
@@ -52,24 +46,6 @@ def test_matmul_flops_is_proportional_to_stored_weights(n_out, n_in, batch, data
     )
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape", [(3, 3), (1, 7), (20, 30)])
-def test_dense_weight_bytes_matches_numpy(shape, dtype):
-    assert dense_weight_bytes(*shape, np.dtype(dtype).itemsize) == np.empty(shape, dtype).nbytes
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("density", [0.0, 0.1, 1.0])
-def test_csr_weight_bytes_matches_scipy(dtype, density):
-    rng = np.random.default_rng(0)
-    m = scipy.sparse.random_array(
-        (20, 30), density=density, format="csr", dtype=dtype, random_state=rng
-    )
-    stored = m.data.nbytes + m.indices.nbytes + m.indptr.nbytes
-    itemsize, index_itemsize = m.dtype.itemsize, m.indices.dtype.itemsize
-    assert csr_weight_bytes(20, m.nnz, itemsize, index_itemsize) == stored
-
-
 def test_matmul_bytes_matches_the_arrays_of_a_product():
     w, x = np.ones((5, 7), np.float32), np.ones((7, 4), np.float32)
     touched = w.nbytes + x.nbytes + (w @ x).nbytes
@@ -83,7 +59,7 @@ def test_matmul_flops_does_not_overflow_with_narrow_integers():
 
 def test_arithmetic_intensity_of_a_square_product_is_a_sixth_of_its_side():
     n = 96
-    moved = matmul_bytes(n, n, n, weight_bytes=dense_weight_bytes(n, n))
+    moved = matmul_bytes(n, n, n, weight_bytes=dense_bytes((n, n)))
     assert arithmetic_intensity(matmul_flops(n, n, n), moved) == n / 6
 
 
@@ -105,11 +81,6 @@ def test_matmul_flops_rejects_a_negative_size(argument):
     sizes = {"n_out": 3, "n_in": 3, "batch": 3} | {argument: -1}
     with pytest.raises(ValueError, match=f"matmul_flops: {argument} must be at least 0, got -1"):
         matmul_flops(**sizes)
-
-
-def test_csr_weight_bytes_rejects_a_fraction():
-    with pytest.raises(TypeError, match=r"csr_weight_bytes: nnz must be an integer, got 0.5"):
-        csr_weight_bytes(3, 0.5)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, np.inf, np.nan])

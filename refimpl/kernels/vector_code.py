@@ -238,26 +238,89 @@ def gather(typing_context, x, indices, i, lanes):
 
     def generate(context, builder, signature, arguments):
         vector = context.get_value_type(panel)
-        number_bytes = panel.dtype.bitwidth // 8
         base, stored, i, _ = arguments
         base = context.make_array(x)(context, builder, base).data
         stored = context.make_array(indices)(context, builder, stored).data
         columns = _load_integers(builder, builder.gep(stored, [i]), indices.dtype, panel.lanes)
-        starts = _splat(builder, builder.ptrtoint(base, ir.IntType(64)), columns.type)
-        scale = ir.Constant(columns.type, [ir.Constant(ir.IntType(64), number_bytes)] * panel.lanes)
-        addresses = builder.add(starts, builder.mul(columns, scale))
-        pointers = ir.VectorType(vector.element.as_pointer(), panel.lanes)
-        pointer_name = f"v{panel.lanes}p0f{panel.dtype.bitwidth}"
-        align = ir.Constant(ir.IntType(32), number_bytes)
-        every_lane = ir.VectorType(ir.IntType(1), panel.lanes)
-        mask = ir.Constant(every_lane, [ir.Constant(ir.IntType(1), 1)] * panel.lanes)
-        name = f"llvm.masked.gather.{_suffix(panel)}.{pointer_name}"
-        pointer_vector = builder.inttoptr(addresses, pointers)
-        return _call(
-            builder, name, vector, [pointer_vector, align, mask, ir.Constant(vector, None)]
-        )
+        return _gather(builder, base, columns, vector)
 
     return panel(x, indices, types.intp, lanes), generate
+
+
+@intrinsic
+def pick(typing_context, x, start, word):
+    """With AVX-512, one permutation of the 32 numbers, which fill two registers; else a gather."""
+    panel = Panel(x.dtype, 16)
+
+    def generate(context, builder, signature, arguments):
+        vector = context.get_value_type(panel)
+        array, start, word = arguments
+        first = builder.gep(context.make_array(x)(context, builder, array).data, [start])
+        places = [lane // 2 * 4 for lane in range(16)]
+        columns = builder.add(_fields(builder, word, range(0, 32, 2)), _integers(32, places))
+        features = context.codegen().magic_tuple()[2].split(",")
+        if "+avx512f" not in features or x.dtype.bitwidth != 32:
+            wide = builder.zext(columns, ir.VectorType(ir.IntType(64), 16))
+            return _gather(builder, first, wide, vector)
+        halves = builder.bitcast(first, vector.as_pointer())
+        low, high = (
+            builder.load(builder.gep(halves, [ir.Constant(ir.IntType(32), half)]), align=4)
+            for half in (0, 1)
+        )
+        name = "llvm.x86.avx512.vpermi2var.ps.512"
+        return _call(builder, name, vector, [low, columns, high])
+
+    return panel(x, types.intp, types.uint32), generate
+
+
+@intrinsic
+def spread(typing_context, values, i, j, word):
+    """Each lane looks which of its group's two indices is its own, and takes that value or 0."""
+    panel = Panel(values.dtype, 32)
+
+    def generate(context, builder, signature, arguments):
+        vector = context.get_value_type(panel)
+        stored = ir.VectorType(vector.element, 16)
+        pointer = _address(context, builder, values, *arguments[:3], stored)
+        loaded = builder.load(pointer, align=panel.dtype.bitwidth // 8)
+        row, undefined = ir.Constant(vector, None), ir.Constant(stored, ir.Undefined)
+        own = _integers(32, [lane % 4 for lane in range(32)])
+        for which in (0, 1):
+            slots = _integers(32, [lane // 4 * 2 + which for lane in range(32)])
+            taken = builder.shuffle_vector(loaded, undefined, slots)
+            index = _fields(
+                builder, arguments[3], [lane // 4 * 4 + 2 * which for lane in range(32)]
+            )
+            row = builder.select(builder.icmp_unsigned("==", index, own), taken, row)
+        return row
+
+    return panel(values, types.intp, types.intp, types.uint32), generate
+
+
+def _integers(bits, numbers):
+    """A constant vector."""
+    number = ir.IntType(bits)
+    constants = [ir.Constant(number, n) for n in numbers]
+    return ir.Constant(ir.VectorType(number, len(constants)), constants)
+
+
+def _fields(builder, word, shifts):
+    """In each lane, the two bits of a word that begin at its shift."""
+    shifts = _integers(32, shifts)
+    shifted = builder.lshr(_splat(builder, word, shifts.type), shifts)
+    return builder.and_(shifted, _integers(32, [3] * shifts.type.count))
+
+
+def _gather(builder, base, columns, vector):
+    """Load ``base[columns]``, each lane from an address of its own."""
+    n_bytes, suffix = (4, "f32") if vector.element == ir.FloatType() else (8, "f64")
+    starts = _splat(builder, builder.ptrtoint(base, ir.IntType(64)), columns.type)
+    offsets = builder.mul(columns, _integers(64, [n_bytes] * vector.count))
+    pointers = ir.VectorType(vector.element.as_pointer(), vector.count)
+    pointers = builder.inttoptr(builder.add(starts, offsets), pointers)
+    every_lane, align = _integers(1, [1] * vector.count), ir.Constant(ir.IntType(32), n_bytes)
+    name = f"llvm.masked.gather.v{vector.count}{suffix}.v{vector.count}p0{suffix}"
+    return _call(builder, name, vector, [pointers, align, every_lane, ir.Constant(vector, None)])
 
 
 def _load_integers(builder, pointer, dtype, lanes):
@@ -270,6 +333,4 @@ def _load_integers(builder, pointer, dtype, lanes):
 
 
 def _lanes_from(first, lanes):
-    number = ir.IntType(32)
-    constants = [ir.Constant(number, first + lane) for lane in range(lanes)]
-    return ir.Constant(ir.VectorType(number, lanes), constants)
+    return _integers(32, range(first, first + lanes))

@@ -95,6 +95,53 @@ def gather_panel(x, indices, i, lanes):
     return x[indices[i : i + lanes]]
 
 
+def pick_panel(x, start, word):
+    """Read the 16 of ``x[start : start + 32]`` that a word of 2:4 metadata names.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, shape (n,)
+        C-contiguous; ``start + 32 <= n``.
+    start : int
+        Of the word's first column.
+    word : uint32
+        Sixteen 2-bit columns, two for each group of four, low bits first.
+
+    Returns
+    -------
+    panel
+        Of 16 lanes, in the order of the stored values.
+    """
+    return x[start + _named_columns(word)]
+
+
+def spread_panel(values, i, j, word):
+    """Write the 16 values of a word to the columns that it names: 32 entries of a dense row.
+
+    Parameters
+    ----------
+    values : ndarray of float32 or float64, shape (n_rows, n_slots)
+        C-contiguous; ``j + 16 <= n_slots``.
+    i, j : int
+        Row, and slot of the first value.
+    word : uint32
+        As for `pick_panel`, of which this is the transpose.
+
+    Returns
+    -------
+    panel
+        Of 32 lanes, zeros where no value is stored.
+    """
+    panel = np.zeros(32, values.dtype)
+    panel[_named_columns(word)] = values[i, j : j + 16]
+    return panel
+
+
+def _named_columns(word):
+    slots = np.arange(16)
+    return slots // 2 * 4 + (int(word) >> 2 * slots & 3)
+
+
 def prefetch(x, i, j):
     """Ask for the cache line of ``x[i, j]``, to be there when it is read; reads nothing.
 
@@ -239,6 +286,16 @@ def _compiled_load_panel_head(x, i, j, lanes, n):
 @overload(gather_panel, prefer_literal=True)
 def _compiled_gather_panel(x, indices, i, lanes):
     return lambda x, indices, i, lanes: vector_code.gather(x, indices, i, lanes)
+
+
+@overload(pick_panel)
+def _compiled_pick_panel(x, start, word):
+    return lambda x, start, word: vector_code.pick(x, start, word)
+
+
+@overload(spread_panel)
+def _compiled_spread_panel(values, i, j, word):
+    return lambda values, i, j, word: vector_code.spread(values, i, j, word)
 
 
 @overload(prefetch)

@@ -6,6 +6,8 @@ import mmap
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numba import config, njit
 from numba.core.errors import TypingError
 
@@ -19,7 +21,9 @@ from refimpl.kernels.vectors import (
     multiply_add,
     multiply_add_panels,
     multiply_panels,
+    pick_panel,
     prefetch,
+    spread_panel,
     store_panel,
     store_panel_head,
     sum_panel,
@@ -101,6 +105,57 @@ def test_gather_reads_at_the_indices(dtype, index):
     indices = np.array([50, 60, 70, 99, 0, 7, 7, 3, 98, 1, 2], index)
     compiled_gather(x, indices, out)
     assert out[0].tolist() == [99, 0, 7, 7, 3, 98, 1, 2]
+
+
+@njit
+def compiled_pick(x, start, word, out):
+    store_panel(out, 0, 0, pick_panel(x, start, word))
+
+
+@njit
+def compiled_spread(values, word, out):
+    store_panel(out, 0, 0, spread_panel(values, 1, 2, word))
+
+
+PAIRS = [pair for i in range(4) for pair in [(i, j) for j in range(i + 1, 4)]]
+
+
+def word_of(pairs):
+    """The word of eight groups that store these pairs of columns, and its sixteen columns of 32."""
+    word = sum((i | j << 2) << 4 * group for group, (i, j) in enumerate(pairs))
+    return np.uint32(word), [4 * group + c for group, pair in enumerate(pairs) for c in pair]
+
+
+words = given(st.lists(st.sampled_from(PAIRS), min_size=8, max_size=8))
+
+
+@both_dtypes
+@words
+def test_pick_reads_the_columns_that_a_word_names(dtype, pairs):
+    word, columns = word_of(pairs)
+    x, out = np.arange(50, dtype=dtype), np.zeros((1, 16), dtype)
+    compiled_pick(x, 5, word, out)
+    assert out[0].tolist() == [5 + column for column in columns]
+
+
+@both_dtypes
+@words
+def test_spread_writes_the_columns_that_a_word_names(dtype, pairs):
+    word, columns = word_of(pairs)
+    values, out = np.arange(1, 61, dtype=dtype).reshape(3, 20), np.full((1, 32), 7, dtype)
+    compiled_spread(values, word, out)
+    wanted = np.zeros(32, dtype)
+    wanted[columns] = values[1, 2:18]
+    np.testing.assert_array_equal(out[0], wanted)
+
+
+@both_dtypes
+def test_spread_copies_nan_and_infinity_to_their_own_column_only(dtype):
+    word, columns = word_of([(0, 3)] * 8)
+    values, out = np.full((2, 20), np.nan, dtype), np.zeros((1, 32), dtype)
+    values[1, 3:18:2] = np.inf
+    compiled_spread(values, word, out)
+    assert np.flatnonzero(out[0]).tolist() == columns
 
 
 @njit

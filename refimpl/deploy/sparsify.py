@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+
+import numpy as np
 
 from refimpl.arrays import bad_argument
-from refimpl.formats import CSR
-from refimpl.nn import Layer, Linear, Network, SparseLinear
+from refimpl.formats import COO, CSR, SparseMatrix
+from refimpl.formats.indices import index_dtype
+from refimpl.nn import Layer, Linear, Network, Parameter, SparseLayer, SparseLinear
 from refimpl.nn.network import check_network
 
 
-def sparsify(network: Network) -> Network:
-    """Build the network that is shipped: pruned linear layers hold their weights as CSR.
+def sparsify(network: Network, *, store: Callable[[COO], SparseMatrix] = CSR.from_coo) -> Network:
+    """Build the network that is shipped: pruned linear layers hold their weights sparse.
 
     Parameters
     ----------
     network : Network
         With a mask on the weight of one `Linear` layer or more. It is left as it is.
+    store : callable
+        Gives the format: the ``from_coo`` of any, such as ``TwoFour.from_coo`` or
+        ``functools.partial(BSR.from_coo, block_shape=(4, 4))``.
 
     Returns
     -------
@@ -30,12 +37,13 @@ def sparsify(network: Network) -> Network:
     TypeError
         If `network` is no `Network`.
     ValueError
-        If no `Linear` layer has a mask on its weight.
+        If no `Linear` layer has a mask on its weight, or the format cannot hold one.
 
     Notes
     -----
-    CSR stores the weights that are not zero. A kept weight that training has brought to
-    exactly zero is therefore not stored, which changes no finite output.
+    What is stored is what the mask keeps, a kept weight of exactly zero included: further
+    training of the shipped network moves the weights that masked training would. BSR fills up
+    its blocks with zeros, which are then weights as well.
 
     The outputs are those of the masked network up to rounding: the same products, added in
     another order. A value of the input that is infinite or NaN meets only stored weights; in
@@ -57,7 +65,7 @@ def sparsify(network: Network) -> Network:
         advice = "prune first, for instance with prune.prune_one_shot"
         requirement = "have a Linear layer whose weight is masked"
         raise bad_argument("sparsify", "network", requirement, "none", advice)
-    return Network({name: _shipped(layer) for name, layer in network.layers.items()})
+    return Network({name: _shipped(layer, store) for name, layer in network.layers.items()})
 
 
 def weight_bytes(network: Network) -> int:
@@ -88,7 +96,7 @@ def weight_bytes(network: Network) -> int:
     1064800
     """
     check_network("weight_bytes", network)
-    sparse = (item for item in network.layers.values() if isinstance(item, SparseLinear))
+    sparse = (item for item in network.layers.values() if isinstance(item, SparseLayer))
     dense = sum(weight.value.nbytes for weight in network.weights().values())
     return dense + sum(layer.weight.nbytes for layer in sparse)
 
@@ -97,7 +105,15 @@ def _is_pruned(layer: Layer) -> bool:
     return isinstance(layer, Linear) and layer.weight.mask is not None
 
 
-def _shipped(layer: Layer) -> Layer:
+def _shipped(layer: Layer, store: Callable[[COO], SparseMatrix]) -> Layer:
     if not _is_pruned(layer):
         return copy.deepcopy(layer)
-    return SparseLinear(CSR.from_dense(layer.weight.value), copy.deepcopy(layer.bias))
+    return SparseLinear(store(_kept(layer.weight)), copy.deepcopy(layer.bias))
+
+
+def _kept(weight: Parameter) -> COO:
+    """The places that the mask keeps, and their values."""
+    rows, cols = np.nonzero(weight.mask)
+    index = index_dtype(weight.shape, rows.size)
+    values = weight.value[rows, cols]
+    return COO(rows.astype(index), cols.astype(index), values, weight.shape)

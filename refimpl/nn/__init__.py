@@ -6,11 +6,12 @@ Every layer states its forward and its backward pass; there is no automatic diff
 from refimpl.nn.gradcheck import check_gradients, gradient_errors, loss_gradient_error
 from refimpl.nn.layers import Dropout, Flatten, Layer, Linear, ReLU
 from refimpl.nn.losses import mean_squared_error, softmax_cross_entropy
+from refimpl.nn.lowering import col2im, im2col, patch_grid
 from refimpl.nn.models import lenet_300_100, mlp
 from refimpl.nn.network import Network
 from refimpl.nn.optim import SGD, Adam, Optimizer
 from refimpl.nn.parameter import Parameter
-from refimpl.nn.sparse import SparseLinear
+from refimpl.nn.sparse import SparseConv2d, SparseLayer, SparseLinear
 from refimpl.nn.train import Evaluation, History, evaluate, fit
 
 __all__ = [
@@ -26,14 +27,19 @@ __all__ = [
     "Optimizer",
     "Parameter",
     "ReLU",
+    "SparseConv2d",
+    "SparseLayer",
     "SparseLinear",
     "check_gradients",
+    "col2im",
     "evaluate",
     "fit",
     "gradient_errors",
+    "im2col",
     "lenet_300_100",
     "loss_gradient_error",
     "mean_squared_error",
     "mlp",
+    "patch_grid",
     "softmax_cross_entropy",
 ]

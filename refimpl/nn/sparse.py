@@ -1,4 +1,4 @@
-"""A linear layer whose weight is stored sparse: what a pruned network is shipped as."""
+"""Layers whose weight is stored sparse, and trained at its stored entries."""
 
 from __future__ import annotations
 
@@ -7,47 +7,96 @@ from typing import Any
 import numpy as np
 
 from refimpl.arrays import bad_argument, check_array
-from refimpl.formats import CSR
-from refimpl.kernels import matmul
+from refimpl.formats import SparseMatrix
+from refimpl.kernels import feature_rows, matmul, matmul_transposed, sddmm
 from refimpl.nn.layers import Layer, check_dy, check_forward_ran
+from refimpl.nn.lowering import col2im, im2col, patch_grid
 from refimpl.nn.parameter import Parameter
 
 
-class SparseLinear(Layer):
-    """Multiply by a constant sparse weight and add a bias: ``y = x @ W.T + b``.
+class SparseLayer(Layer):
+    """A layer that multiplies by a sparse weight: what is not stored stays zero for good.
+
+    The places never change; the values are a parameter, which any optimiser may train. A stored
+    zero is a weight like any other. A mask on `values` is obeyed, but frees no memory.
 
     Parameters
     ----------
-    weight : CSR, shape (n_out, n_in)
-        Constant: no training step changes it, and it is not among the parameters.
+    weight : SparseMatrix, shape (n_out, n_in)
+        Any format: says the places, and the initial values.
     bias : Parameter of shape (n_out,), or None
-        Of the weight's dtype. Held, not copied: an optimiser may train it.
+        Of the weight's dtype. Held, not copied.
 
     Attributes
     ----------
+    values : Parameter, shape (number of stored values,)
+        A copy of ``weight.stored_values``, one after the other. In one axis it never passes for
+        a dense weight, whatever the format.
     bias : Parameter or None
         As given.
 
     Raises
     ------
     TypeError, ValueError
-        If `weight` is no CSR, or `bias` no parameter that fits it.
+        If `weight` is not sparse, or `bias` is no parameter that fits it.
+    """
+
+    def __init__(self, weight: SparseMatrix, bias: Parameter | None) -> None:
+        _check_weight_and_bias(type(self).__name__, weight, bias)
+        self._places = weight
+        self.values = Parameter(weight.stored_values.ravel())
+        self.bias = bias
+        self._seen: tuple[SparseMatrix, np.ndarray, int] | None = None
+
+    @property
+    def weight(self) -> SparseMatrix:
+        """The weight as it is now: the fixed places with a copy of the current values."""
+        shape = self._places.stored_values.shape
+        return self._places.with_values(self.values.value.reshape(shape))
+
+    def _multiply(self, x: np.ndarray) -> np.ndarray:
+        """Compute ``x @ W.T + b``, and keep what `_backpropagate` needs."""
+        self._seen = weight, rows, batch = self.weight, feature_rows(x), len(x)
+        y = matmul(weight, rows)[:, :batch].T  # (batch, n_out)
+        return y if self.bias is None else y + self.bias.value
+
+    def _backpropagate(self, dy: np.ndarray) -> np.ndarray:
+        """Return ``dy @ W``; leave the gradients of values and bias."""
+        weight, x_rows, batch = self._seen
+        dy_rows = feature_rows(dy)
+        self.values.grad = sddmm(dy_rows.T, x_rows.T, weight).ravel()
+        if self.bias is not None:
+            self.bias.grad = dy.sum(axis=0)
+        return matmul_transposed(weight, dy_rows)[:, :batch].T  # (batch, n_in)
+
+
+class SparseLinear(SparseLayer):
+    """Multiply by a sparse weight and add a bias: ``y = x @ W.T + b``.
+
+    Parameters
+    ----------
+    weight : SparseMatrix, shape (n_out, n_in)
+        As for `SparseLayer`.
+    bias : Parameter of shape (n_out,), or None
+        As for `SparseLayer`.
 
     Notes
     -----
     Activations are ``(batch, n_features)``, kernels want ``(n_features, batch)``, so the layer
     computes ``(W @ x.T).T``. The result lies in memory feature by feature; where the next
-    layer is sparse too, its transpose costs nothing.
+    layer is sparse too, laying it out again is a plain copy.
 
-    ``dx = (W.T @ dy.T).T`` and ``db = dy.sum(axis=0)``. The first `backward` builds the
-    transposed CSR, of the size of the weight, and keeps it: a network that only predicts
-    never pays for it.
+    The three products of a training step, each at the stored entries only::
 
-    Cost: ``2 * nnz * batch`` FLOPs forward, as many backward.
+        y = (W @ x.T).T        dx = (W.T @ dy.T).T        dW = (dy.T @ x) where W is stored
+
+    Cost: ``2 * nnz * batch`` FLOPs each, where the dense layer has ``2 * n_out * n_in * batch``.
+    Each pass also copies the values once.
 
     Examples
     --------
     >>> import numpy as np
+    >>> from refimpl.formats import CSR
     >>> w = CSR.from_dense(np.array([[3.0, 0.0, 0.0, -1.0], [0.0, 0.0, 2.0, 0.0]]))
     >>> layer = SparseLinear(w, bias=Parameter(np.array([0.5, 0.0])))
     >>> layer
@@ -56,50 +105,110 @@ class SparseLinear(Layer):
     array([[-0.5,  6. ]])
     >>> layer.backward(np.array([[10.0, 1.0]]))
     array([[ 30.,   0.,   2., -10.]])
+    >>> layer.values.grad
+    array([10., 40.,  3.])
     """
-
-    def __init__(self, weight: CSR, bias: Parameter | None) -> None:
-        _check_weight_and_bias(weight, bias)
-        self._weight = weight
-        self.bias = bias
-        self._transposed: CSR | None = None
-        self._batch: int | None = None
-
-    @property
-    def weight(self) -> CSR:
-        """The weight as given; it cannot be replaced, because `backward` keeps its transpose."""
-        return self._weight
 
     def forward(self, x: np.ndarray, *, training: bool = False) -> np.ndarray:
         """Compute ``x @ W.T + b``; `x` has shape (batch, n_in) and the weight's dtype."""
-        shape, dtypes = (-1, self.weight.shape[1]), (self.weight.dtype.type,)
+        shape, dtypes = (-1, self._places.shape[1]), (self.values.dtype.type,)
         check_array("SparseLinear.forward", "x", x, ndim=2, shape=shape, dtypes=dtypes)
-        self._batch = len(x)
-        y = matmul(self.weight, x.T).T  # (batch, n_out)
-        return y if self.bias is None else y + self.bias.value
+        return self._multiply(x)
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
-        """Return ``dy @ W``; leave ``dy.sum(axis=0)`` as the gradient of the bias."""
-        check_forward_ran("SparseLinear", self._batch)
-        shape = (self._batch, self.weight.shape[0])
-        check_dy("SparseLinear", dy, shape, self.weight.dtype)
-        if self._transposed is None:
-            self._transposed = self.weight.transpose()
-        if self.bias is not None:
-            self.bias.grad = dy.sum(axis=0)
-        return matmul(self._transposed, dy.T).T  # (batch, n_in)
+        """Return ``dy @ W``; leave the gradients of the stored values and of the bias."""
+        check_forward_ran("SparseLinear", self._seen)
+        shape = (self._seen[2], self._places.shape[0])
+        check_dy("SparseLinear", dy, shape, self.values.dtype)
+        return self._backpropagate(dy)
 
     def __repr__(self) -> str:
-        n_out, n_in = self.weight.shape
-        return f"SparseLinear(n_in={n_in}, n_out={n_out}, nnz={self.weight.nnz})"
+        n_out, n_in = self._places.shape
+        return f"SparseLinear(n_in={n_in}, n_out={n_out}, nnz={self._places.nnz})"
 
 
-def _check_weight_and_bias(weight: Any, bias: Any) -> None:
-    where = "SparseLinear"
-    if not isinstance(weight, CSR):
-        advice = "convert it with CSR.from_dense"
+class SparseConv2d(SparseLayer):
+    """Slide sparse kernels over images: a `SparseLinear` layer of every patch.
+
+    Parameters
+    ----------
+    weight : SparseMatrix, shape (c_out, c_in * kh * kw)
+        As for `SparseLayer`. Column ``(c * kh + i) * kw + j`` weighs pixel (i, j) of input
+        channel c, the order of a dense weight (c_out, c_in, kh, kw) reshaped to two axes.
+    bias : Parameter of shape (c_out,), or None
+        As for `SparseLayer`.
+    kernel_shape : tuple of int
+        ``(kh, kw)``; their product divides the weight's columns.
+    stride, padding : int
+        As for `refimpl.nn.im2col`.
+
+    Notes
+    -----
+    `im2col` lays out the patches, `SparseLayer` multiplies, `col2im` takes the gradient back to
+    the pixels. Cost: ``2 * nnz * batch * h_out * w_out`` FLOPs for each of the three products,
+    and the memory of the patches.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refimpl.formats import CSR
+    >>> edge = CSR.from_dense(np.array([[-1.0, 1.0]]))  # each pixel minus the one to its left
+    >>> layer = SparseConv2d(edge, None, kernel_shape=(1, 2))
+    >>> layer.forward(np.array([[[[0.0, 0.0, 5.0, 5.0]]]]))
+    array([[[[0., 5., 0.]]]])
+    """
+
+    def __init__(
+        self,
+        weight: SparseMatrix,
+        bias: Parameter | None,
+        *,
+        kernel_shape: tuple[int, int],
+        stride: int = 1,
+        padding: int = 0,
+    ) -> None:
+        super().__init__(weight, bias)
+        self._geometry = {"kernel_shape": kernel_shape, "stride": stride, "padding": padding}
+        patch_grid(kernel_shape, **self._geometry)  # refuses what is no geometry
+        n_pixels, n_in = kernel_shape[0] * kernel_shape[1], weight.shape[1]
+        if n_in % n_pixels:
+            requirement = f"have a multiple of {n_pixels} columns, one for each pixel of a kernel"
+            advice = "reshape a dense weight to (c_out, c_in * kh * kw)"
+            raise bad_argument("SparseConv2d", "weight", requirement, n_in, advice)
+        self._channels = n_in // n_pixels
+        self._image_shape: tuple[int, ...] | None = None
+
+    def forward(self, x: np.ndarray, *, training: bool = False) -> np.ndarray:
+        """Correlate; `x` has shape (batch, c_in, height, width) and the weight's dtype."""
+        shape, dtypes = (-1, self._channels, -1, -1), (self.values.dtype.type,)
+        check_array("SparseConv2d.forward", "x", x, ndim=4, shape=shape, dtypes=dtypes)
+        self._image_shape = x.shape
+        y = self._multiply(im2col(x, **self._geometry).T)  # (batch * h_out * w_out, c_out)
+        grid = patch_grid(x.shape[2:], **self._geometry)
+        return y.reshape(len(x), *grid, y.shape[1]).transpose(0, 3, 1, 2)
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """Return the gradient at the images; leave those of the stored values and the bias."""
+        check_forward_ran("SparseConv2d", self._image_shape)
+        grid = patch_grid(self._image_shape[2:], **self._geometry)
+        n_patches, c_out = self._seen[2], self._places.shape[0]
+        check_dy("SparseConv2d", dy, (self._image_shape[0], c_out, *grid), self.values.dtype)
+        dpatches = self._backpropagate(dy.transpose(0, 2, 3, 1).reshape(n_patches, c_out))
+        return col2im(dpatches.T, self._image_shape, **self._geometry)
+
+    def __repr__(self) -> str:
+        c_out, kernel = self._places.shape[0], self._geometry["kernel_shape"]
+        return (
+            f"SparseConv2d(c_in={self._channels}, c_out={c_out}, kernel_shape={kernel}, "
+            f"nnz={self._places.nnz})"
+        )
+
+
+def _check_weight_and_bias(where: str, weight: Any, bias: Any) -> None:
+    if not isinstance(weight, SparseMatrix):
+        advice = "convert it, for instance with CSR.from_dense"
         actual = type(weight).__name__
-        raise bad_argument(where, "weight", "be a CSR", actual, advice, kind=TypeError)
+        raise bad_argument(where, "weight", "be a SparseMatrix", actual, advice, kind=TypeError)
     if bias is None:
         return
     if not isinstance(bias, Parameter):

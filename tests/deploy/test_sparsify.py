@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
 
 from refimpl.deploy import sparsify, weight_bytes
-from refimpl.formats import CSR
-from refimpl.nn import Dropout, Linear, Network, ReLU, SparseLinear
+from refimpl.formats import BSR, COO, CSC, CSR, NOfM, RelativeCSC
+from refimpl.nn import Adam, Dropout, Linear, Network, ReLU, SparseLinear, fit
 from refimpl.nn.models import mlp
 from support.tolerance import assert_product_close
 
@@ -63,14 +64,56 @@ def test_sparse_weight_is_the_masked_weight_bit_for_bit():
     assert weight.nnz == network.layers["fc1"].weight.mask.sum()
 
 
-def test_kept_weight_of_exactly_zero_is_not_stored():
+def test_kept_weight_of_exactly_zero_stays_a_weight():
     network = pruned_network()
     parameter = network.layers["fc1"].weight
     row, column = np.argwhere(parameter.mask)[0]
     parameter.value[row, column] = 0.0
     sparse = sparsify(network).layers["fc1"].weight
-    assert sparse.nnz == parameter.mask.sum() - 1
     np.testing.assert_array_equal(sparse.to_dense(), parameter.value)
+    ones = sparse.with_values(np.ones(sparse.nnz, np.float32))
+    np.testing.assert_array_equal(ones.to_dense(), parameter.mask)
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        COO.from_coo,
+        CSC.from_coo,
+        partial(BSR.from_coo, block_shape=(1, 3)),
+        RelativeCSC.from_coo,
+        partial(NOfM.from_coo, pattern=(3, 4)),
+    ],
+    ids=["COO", "CSC", "BSR", "RelativeCSC", "NOfM"],
+)
+def test_any_format_can_be_shipped(store):
+    network, x = pruned_network(prune=("fc1",), dtype=np.float64), inputs(dtype=np.float64)
+    mask = network.layers["fc1"].weight.mask & (np.arange(12) % 4 < 3)
+    network.layers["fc1"].weight.mask = mask
+    shipped = sparsify(network, store=store)
+    weight = shipped.layers["fc1"].weight
+    assert type(weight) is type(store(COO.from_dense(np.zeros((9, 12)))))
+    np.testing.assert_array_equal(weight.to_dense(), network.layers["fc1"].weight.value)
+    np.testing.assert_allclose(shipped.forward(x), network.forward(x), rtol=0, atol=1e-13)
+    assert weight_bytes(shipped) == weight.nbytes + 8 * (9 * 7 + 7 * 5)
+
+
+def test_a_format_that_cannot_hold_a_weight_says_so():
+    with pytest.raises(ValueError, match=r"^BSR\.from_coo: block_shape must divide"):
+        sparsify(pruned_network(), store=partial(BSR.from_coo, block_shape=(2, 2)))
+
+
+def test_shipped_network_trains_on_as_the_masked_one():
+    network, x = pruned_network(dtype=np.float64), inputs(40, np.float64)
+    shipped, labels = sparsify(network), np.arange(40) % 5
+
+    def trained(network):
+        optimizer = Adam(network.parameters(), lr=0.01)
+        rng = np.random.default_rng(1)
+        fit(network, optimizer, x, labels, epochs=5, batch_size=8, rng=rng)
+        return network.forward(x)
+
+    np.testing.assert_allclose(trained(shipped), trained(network), rtol=0, atol=1e-11)
 
 
 def test_layer_without_bias_is_shipped_without_bias():

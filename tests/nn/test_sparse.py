@@ -1,13 +1,27 @@
-"""A sparse linear layer is the dense one, with the zeros left out."""
+"""A sparse layer is the dense one, with what is not stored left out, in training too."""
 
 from __future__ import annotations
+
+import copy
 
 import numpy as np
 import pytest
 
-from refimpl.formats import COO, CSR
+from refimpl.formats import BSR, COO, CSC, CSR, CodebookCSC, TwoFour
 from refimpl.kernels import dispatch
-from refimpl.nn import SGD, Network, Parameter, ReLU, SparseLinear, check_gradients
+from refimpl.nn import (
+    SGD,
+    Adam,
+    Linear,
+    Network,
+    Parameter,
+    ReLU,
+    SparseLinear,
+    check_gradients,
+    fit,
+    mlp,
+    softmax_cross_entropy,
+)
 from support.tolerance import assert_product_close
 
 W = np.array([[3, 0, 0, -1], [0, 0, 2, 0], [0, 0, 0, 0]], np.float64)
@@ -15,9 +29,18 @@ B = np.array([0.5, 0.0, -1.0])
 X = np.array([[1, 2, 3, 4], [-1, 0, 1, 0]], np.float64)
 DY = np.array([[10, 1, 7], [0, -1, 7]], np.float64)
 
+FORMS = {
+    "COO": COO.from_dense,
+    "CSR": CSR.from_dense,
+    "CSC": CSC.from_dense,
+    "BSR": lambda w: BSR.from_dense(w, block_shape=(1, 2)),
+    "TwoFour": TwoFour.from_dense,
+}
+every_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 
-def layer_of(w=W, b=B):
-    return SparseLinear(CSR.from_dense(w), None if b is None else Parameter(b))
+
+def layer_of(w=W, b=B, form=CSR.from_dense):
+    return SparseLinear(form(w), None if b is None else Parameter(b))
 
 
 def random_layer(rng, n_in=11, n_out=7, dtype=np.float64):
@@ -34,26 +57,58 @@ def test_backward_by_hand():
     layer.forward(X)
     np.testing.assert_array_equal(layer.backward(DY), [[30, 0, 2, -10], [0, 0, -2, 0]])
     np.testing.assert_array_equal(layer.bias.grad, [10, 0, 14])
+    np.testing.assert_array_equal(layer.values.grad, [10, 40, 2])
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-@pytest.mark.parametrize("batch", [0, 1, 5])
-def test_forward_and_backward_match_the_dense_products(dtype, batch):
+@pytest.mark.parametrize("batch", [0, 1, 5, 16, 33])
+def test_three_products_match_the_dense_ones(dtype, batch):
     rng = np.random.default_rng(batch)
     w, layer = random_layer(rng, dtype=dtype)
     layer.bias.value = np.zeros(7, dtype)
     x, dy = (rng.standard_normal((batch, n)).astype(dtype) for n in (11, 7))
-    y = layer.forward(x)
-    assert y.dtype == dtype
+    y, dx = layer.forward(x), layer.backward(dy)
+    dw = layer.weight.with_values(layer.values.grad).to_dense()
+    assert y.dtype == dx.dtype == dw.dtype == dtype
     assert_product_close(y.T, w, x.T)
-    assert_product_close(layer.backward(dy).T, w.T, dy.T)
+    assert_product_close(dx.T, w.T, dy.T)
+    outside = w == 0
+    dw[outside] = (dy.T.astype(np.float64) @ x.astype(np.float64))[outside]
+    assert_product_close(dw, dy.T, x)
 
 
+@every_form
 @pytest.mark.parametrize("bias", [B, None])
-def test_gradients_match_finite_differences(bias):
+def test_gradients_match_finite_differences(form, bias):
     rng = np.random.default_rng(0)
-    errors = check_gradients(layer_of(b=bias), rng.standard_normal((5, 4)), rng=rng)
-    assert set(errors) == ({"x"} if bias is None else {"x", "bias"})
+    layer = layer_of(b=bias, form=form)
+    errors = check_gradients(layer, rng.standard_normal((5, 4)), rng=rng)
+    assert set(errors) == ({"x", "values"} if bias is None else {"x", "values", "bias"})
+
+
+def test_gradient_check_refuses_a_gradient_at_the_wrong_places(monkeypatch):
+    layer = layer_of()
+    right = SparseLinear._backpropagate
+
+    def shifted(self, dy):
+        dx = right(self, dy)
+        self.values.grad = np.roll(self.values.grad, 1)
+        return dx
+
+    monkeypatch.setattr(SparseLinear, "_backpropagate", shifted)
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="the gradient of values must agree with differences"):
+        check_gradients(layer, rng.standard_normal((5, 4)), rng=rng)
+
+
+def test_shared_values_collect_the_gradient_of_all_their_places():
+    w = CodebookCSC.from_dense(np.array([[2.0, 0.0], [3.0, 2.0]]))
+    layer = SparseLinear(w, None)
+    x, dy = np.array([[1.0, 10.0]]), np.array([[1.0, 4.0]])
+    layer.forward(x)
+    layer.backward(dy)
+    gradient = dict(zip(w.codebook.tolist(), layer.values.grad.tolist(), strict=True))
+    assert gradient == {2.0: 1 * 1 + 4 * 10, 3.0: 4 * 1}
 
 
 def central_difference(f, x, step=1e-6):
@@ -74,29 +129,131 @@ def test_input_gradient_matches_central_differences_entry_by_entry():
     np.testing.assert_allclose(layer.backward(dy), slopes, rtol=0, atol=1e-7)
 
 
-def test_backward_twice_overwrites_the_bias_gradient():
+def test_backward_twice_overwrites_the_gradients():
     layer = layer_of()
     layer.forward(X)
     layer.backward(DY)
     layer.backward(DY)
     np.testing.assert_array_equal(layer.bias.grad, [10, 0, 14])
+    np.testing.assert_array_equal(layer.values.grad, [10, 40, 2])
 
 
-def test_only_the_bias_is_a_parameter():
-    network = Network({"fc1": layer_of()})
-    assert list(network.named_parameters()) == ["fc1.bias"]
+@every_form
+def test_stored_values_are_a_parameter_but_no_dense_weight(form):
+    network = Network({"fc1": layer_of(form=form)})
+    assert list(network.named_parameters()) == ["fc1.values", "fc1.bias"]
     assert network.weights() == {}
-    assert layer_of(b=None).parameters() == []
+    assert len(layer_of(b=None, form=form).parameters()) == 1
 
 
-def test_training_moves_the_bias_and_not_the_weight():
+def test_training_step_moves_the_stored_values_and_no_other():
     layer = layer_of()
     optimizer = SGD(layer.parameters(), lr=0.1)
     layer.forward(X)
     layer.backward(DY)
     optimizer.step()
     np.testing.assert_allclose(layer.bias.value, [-0.5, 0, -2.4], rtol=0, atol=1e-15)
-    np.testing.assert_array_equal(layer.weight.to_dense(), W)
+    moved = [[3 - 1, 0, 0, -1 - 4], [0, 0, 2 - 0.2, 0], [0, 0, 0, 0]]
+    np.testing.assert_allclose(layer.weight.to_dense(), moved, rtol=0, atol=1e-15)
+
+
+def test_weight_given_is_left_as_it_was():
+    w = CSR.from_dense(W)
+    SparseLinear(w, None).values.value[...] = 7
+    np.testing.assert_array_equal(w.to_dense(), W)
+
+
+def masked_and_sparse(form, options, density=0.3):
+    """Two networks with the same weights, one masked and one sparse, and their common mask."""
+    rng = np.random.default_rng(0)
+    masked = mlp((12, 8, 6, 4), rng=rng, dtype=np.float64)
+    layers = {}
+    for name, layer in masked.layers.items():
+        layers[name] = copy.deepcopy(layer)
+        if isinstance(layer, Linear):
+            r, c = options.get("block_shape", (1, 1))
+            n_out, n_in = layer.weight.shape
+            blocks = rng.random((n_out // r, n_in // c)) < density
+            layer.weight.mask = np.kron(blocks, np.ones((r, c))).astype(bool)
+            w = form.from_dense(layer.weight.value, **options)
+            layers[name] = SparseLinear(w, copy.deepcopy(layer.bias))
+    return masked, Network(layers)
+
+
+def train(network, make_optimizer, n_steps):
+    """Dense weights and biases after each of `n_steps` steps."""
+    rng, trace = np.random.default_rng(1), []
+    optimizer = make_optimizer(network.parameters())
+    for _ in range(n_steps):
+        x, labels = rng.standard_normal((20, 12)), rng.integers(0, 4, 20)
+        _, dy = softmax_cross_entropy(network.forward(x, training=True), labels)
+        network.backward(dy)
+        optimizer.step()
+        linear = [item for item in network.layers.values() if hasattr(item, "bias")]
+        dense = (getattr(i.weight, "value", None) for i in linear)
+        pairs = zip(linear, dense, strict=True)
+        weights = [i.weight.to_dense() if w is None else w.copy() for i, w in pairs]
+        trace.append(np.concatenate([a.ravel() for a in weights + [i.bias.value for i in linear]]))
+    return np.array(trace)
+
+
+@pytest.mark.parametrize(
+    "make_optimizer",
+    [
+        lambda parameters: SGD(parameters, lr=0.1, momentum=0.9, weight_decay=1e-3),
+        lambda parameters: Adam(parameters, lr=0.01),
+    ],
+    ids=["SGD", "Adam"],
+)
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [(CSR, {}), (CSC, {}), (BSR, {"block_shape": (2, 2)})],
+    ids=["CSR", "CSC", "BSR"],
+)
+def test_sparse_training_is_masked_training_step_for_step(make_optimizer, form, options):
+    masked, sparse = masked_and_sparse(form, options)
+    expected, actual = train(masked, make_optimizer, 30), train(sparse, make_optimizer, 30)
+    assert np.abs(expected[-1] - expected[0]).max() > 0.1  # it has gone somewhere
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-12)
+
+
+def test_fit_trains_a_sparse_network_to_the_masked_one():
+    masked, sparse = masked_and_sparse(CSR, {})
+    rng = np.random.default_rng(2)
+    x, labels = rng.standard_normal((50, 12)), rng.integers(0, 4, 50)
+
+    def losses(network):
+        optimizer = Adam(network.parameters(), lr=0.01)
+        rng = np.random.default_rng(3)
+        return fit(network, optimizer, x, labels, epochs=3, batch_size=16, rng=rng).train_loss
+
+    np.testing.assert_allclose(losses(sparse), losses(masked), rtol=0, atol=1e-12)
+
+
+def test_state_is_loaded_into_the_stored_values():
+    network = Network({"fc1": layer_of()})
+    state = network.state()
+    network.layers["fc1"].values.value[...] = 0
+    network.load_state(state)
+    np.testing.assert_array_equal(network.layers["fc1"].weight.to_dense(), W)
+
+
+def test_mask_prunes_among_the_stored_values():
+    layer = layer_of()
+    layer.values.mask = np.array([True, False, True])
+    optimizer = SGD(layer.parameters(), lr=0.1)
+    layer.forward(X)
+    layer.backward(DY)
+    optimizer.step()
+    assert layer.weight.to_dense()[0, 3] == 0
+    assert layer.weight.nnz == 3
+
+
+def test_backward_uses_the_weight_that_forward_used():
+    layer = layer_of()
+    layer.forward(X)
+    layer.values.value[...] = 0
+    np.testing.assert_array_equal(layer.backward(DY), [[30, 0, 2, -10], [0, 0, -2, 0]])
 
 
 def test_forward_multiplies_through_the_kernel_table(monkeypatch):
@@ -105,23 +262,12 @@ def test_forward_multiplies_through_the_kernel_table(monkeypatch):
     np.testing.assert_array_equal(layer_of(b=None).forward(X), np.full((2, 3), 42.0))
 
 
-def test_transposed_weight_is_built_by_the_first_backward_only(monkeypatch):
-    calls, transpose = [], CSR.transpose
-    monkeypatch.setattr(CSR, "transpose", lambda self: calls.append(1) or transpose(self))
-    layer = layer_of()
-    layer.forward(X)
-    assert calls == []
-    layer.backward(DY)
-    layer.backward(DY)
-    assert calls == [1]
-
-
-def test_weight_cannot_be_replaced_under_its_transpose():
+def test_weight_cannot_be_replaced():
     with pytest.raises(AttributeError, match="weight"):
         layer_of().weight = CSR.from_dense(2 * W)
 
 
-def test_output_lies_in_memory_as_the_next_sparse_layer_reads_it():
+def test_output_lies_in_memory_feature_by_feature():
     y = ReLU().forward(layer_of().forward(X))
     assert y.T.flags.c_contiguous
 
@@ -139,8 +285,7 @@ def test_repr_says_what_is_stored():
 @pytest.mark.parametrize(
     ("weight", "bias", "error", "message"),
     [
-        (W, None, TypeError, "weight must be a CSR, got ndarray; convert it"),
-        (COO.from_dense(W), None, TypeError, "weight must be a CSR, got COO"),
+        (W, None, TypeError, "weight must be a SparseMatrix, got ndarray; convert it"),
         (CSR.from_dense(W), B, TypeError, "bias must be a Parameter or None, got ndarray"),
         (CSR.from_dense(W), Parameter(B[:2]), ValueError, r"bias.value must have shape \(3,\)"),
         (

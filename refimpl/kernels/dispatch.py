@@ -8,8 +8,17 @@ from typing import NamedTuple
 import numpy as np
 
 from refimpl.arrays import bad_argument, check_array, xp_of
-from refimpl.formats import COO, CSC, CSR, SparseMatrix
+from refimpl.formats import BSR, COO, CSC, CSR, SparseMatrix
 from refimpl.formats.base import check_operand
+from refimpl.kernels.numba_bsr import (
+    bsr_matmul,
+    bsr_matmul_packed_panels,
+    bsr_matmul_register_blocks,
+    bsr_matmul_row_panels,
+    bsr_matmul_transposed,
+    bsr_matvec,
+    bsr_matvec_transposed,
+)
 from refimpl.kernels.numba_csc import (
     csc_matmul,
     csc_matmul_sorted,
@@ -86,6 +95,13 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("csc_matmul_tiles", CSC, "numpy", 2, csc_matmul_tiles),
     Kernel("csc_matmul_sorted", CSC, "numpy", 2, csc_matmul_sorted),
     Kernel("csc_matmul", CSC, "numpy", 2, csc_matmul),
+    Kernel("bsr_matvec", BSR, "numpy", 1, bsr_matvec),
+    Kernel("bsr_matmul_packed_panels", BSR, "numpy", 2, bsr_matmul_packed_panels),
+    Kernel("bsr_matmul_register_blocks", BSR, "numpy", 2, bsr_matmul_register_blocks),
+    Kernel("bsr_matmul_row_panels", BSR, "numpy", 2, bsr_matmul_row_panels),
+    Kernel("bsr_matmul", BSR, "numpy", 2, bsr_matmul),
+    Kernel("bsr_matvec_transposed", BSR, "numpy", 1, bsr_matvec_transposed, transposed=True),
+    Kernel("bsr_matmul_transposed", BSR, "numpy", 2, bsr_matmul_transposed, transposed=True),
 )
 # End of the table.
 

@@ -274,27 +274,25 @@ def pick(typing_context, x, start, word):
 
 
 @intrinsic
-def spread(typing_context, values, i, j, word):
-    """Each lane looks which of its group's two indices is its own, and takes that value or 0."""
-    panel = Panel(values.dtype, 32)
+def spread(typing_context, picked, word):
+    """Each lane looks which of its group's two indices is its own, and takes that number or 0."""
+    panel = Panel(picked.dtype, 32)
 
     def generate(context, builder, signature, arguments):
-        vector = context.get_value_type(panel)
-        stored = ir.VectorType(vector.element, 16)
-        pointer = _address(context, builder, values, *arguments[:3], stored)
-        loaded = builder.load(pointer, align=panel.dtype.bitwidth // 8)
-        row, undefined = ir.Constant(vector, None), ir.Constant(stored, ir.Undefined)
+        numbers, word = arguments
+        row, undefined = (
+            ir.Constant(context.get_value_type(panel), None),
+            numbers.type(ir.Undefined),
+        )
         own = _integers(32, [lane % 4 for lane in range(32)])
         for which in (0, 1):
             slots = _integers(32, [lane // 4 * 2 + which for lane in range(32)])
-            taken = builder.shuffle_vector(loaded, undefined, slots)
-            index = _fields(
-                builder, arguments[3], [lane // 4 * 4 + 2 * which for lane in range(32)]
-            )
+            taken = builder.shuffle_vector(numbers, undefined, slots)
+            index = _fields(builder, word, [lane // 4 * 4 + 2 * which for lane in range(32)])
             row = builder.select(builder.icmp_unsigned("==", index, own), taken, row)
         return row
 
-    return panel(values, types.intp, types.intp, types.uint32), generate
+    return panel(picked, types.uint32), generate
 
 
 def _integers(bits, numbers):

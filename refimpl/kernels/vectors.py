@@ -115,25 +115,23 @@ def pick_panel(x, start, word):
     return x[start + _named_columns(word)]
 
 
-def spread_panel(values, i, j, word):
-    """Write the 16 values of a word to the columns that it names: 32 entries of a dense row.
+def spread_panel(picked, word):
+    """Put 16 numbers into the columns that a word names: 32 entries of a dense row.
 
     Parameters
     ----------
-    values : ndarray of float32 or float64, shape (n_rows, n_slots)
-        C-contiguous; ``j + 16 <= n_slots``.
-    i, j : int
-        Row, and slot of the first value.
+    picked : panel
+        Of 16 lanes.
     word : uint32
         As for `pick_panel`, of which this is the transpose.
 
     Returns
     -------
     panel
-        Of 32 lanes, zeros where no value is stored.
+        Of 32 lanes, zeros where the word names no column.
     """
-    panel = np.zeros(32, values.dtype)
-    panel[_named_columns(word)] = values[i, j : j + 16]
+    panel = np.zeros(32, picked.dtype)
+    panel[_named_columns(word)] = picked
     return panel
 
 
@@ -294,8 +292,8 @@ def _compiled_pick_panel(x, start, word):
 
 
 @overload(spread_panel)
-def _compiled_spread_panel(values, i, j, word):
-    return lambda values, i, j, word: vector_code.spread(values, i, j, word)
+def _compiled_spread_panel(picked, word):
+    return lambda picked, word: vector_code.spread(picked, word)
 
 
 @overload(prefetch)

@@ -114,7 +114,7 @@ def compiled_pick(x, start, word, out):
 
 @njit
 def compiled_spread(values, word, out):
-    store_panel(out, 0, 0, spread_panel(values, 1, 2, word))
+    store_panel(out, 0, 0, spread_panel(load_panel(values, 1, 2, LANES), word))
 
 
 PAIRS = [pair for i in range(4) for pair in [(i, j) for j in range(i + 1, 4)]]

@@ -273,6 +273,18 @@ def test_explorer_takes_the_room_that_was_kept_for_it(screen, explorer):
     assert screen.execute_script(height) == with_table
 
 
+def test_words_for_readers_without_javascript_leave_no_gap(chromium, explorer):
+    chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        explorer()
+        [box] = chromium.find_elements("css selector", ".storage-explorer")
+        words, height = box.text, box.size["height"]
+    finally:
+        chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    assert words == "words"
+    assert height < 200
+
+
 def test_widest_table_fits_a_phone(phone, explorer):
     explorer()
     choose(phone, rows=1_000_000, columns=1_000_000, sparsity=0, values="float64")

@@ -223,8 +223,8 @@ def test_expected_blocks_of_an_empty_matrix_are_none():
 
 
 def test_formulas_do_not_overflow_with_narrow_integers():
-    side, nnz = np.int32(2**16), np.int64(2**32)
-    assert coo_bytes((side, side), nnz, value_bytes=np.int8(4)) == 12 * 2**32
+    side, nnz = np.int32(2**16), np.int32(2**30)
+    assert coo_bytes((side, side), nnz, value_bytes=np.int8(4)) == 12 * 2**30
 
 
 @pytest.mark.parametrize(

@@ -182,21 +182,20 @@ def _scatter_into_tiles(data, indices, indptr, x, out, n_threads):
         starts = np.empty(x.shape[0], np.uintp)
         for column in range(starts.size):
             starts[column] = _entries(indices, indptr, column, low, n_rows, n_rows)[0]
-        room = aligned_rows(1, TILE_BYTES // out.itemsize, out)
         for j in range(0, batch, 64):
-            n = min(batch - j, 64)
-            if n > 32:
-                _scatter_panel(data, indices, indptr, x, out, low, high, starts, room, j, n, 64)
-            elif n > 16:
-                _scatter_panel(data, indices, indptr, x, out, low, high, starts, room, j, n, 32)
+            if batch - j > 32:
+                _scatter_panel(data, indices, indptr, x, out, low, high, starts, j, 64)
+            elif batch - j > 16:
+                _scatter_panel(data, indices, indptr, x, out, low, high, starts, j, 32)
             else:
-                _scatter_panel(data, indices, indptr, x, out, low, high, starts, room, j, n, 16)
+                _scatter_panel(data, indices, indptr, x, out, low, high, starts, j, 16)
 
 
 @njit(inline="always")  # so that `lanes` is a literal
-def _scatter_panel(data, indices, indptr, x, out, low, high, starts, room, j, n, lanes):
-    """Write rows `low` to `high` of the result in the `n` columns from `j` on."""
-    tile, cursors = room.reshape(-1, lanes), starts.copy()
+def _scatter_panel(data, indices, indptr, x, out, low, high, starts, j, lanes):
+    """Write rows `low` to `high` of the result, in up to `lanes` columns from `j` on."""
+    tile = aligned_rows(TILE_BYTES // (lanes * out.itemsize), lanes, out)
+    cursors, n = starts.copy(), min(out.shape[1] - j, lanes)
     for top in range(low, high, len(tile)):
         bottom = min(top + len(tile), high)
         tile[: bottom - top] = 0
@@ -209,8 +208,8 @@ def _scatter_panel(data, indices, indptr, x, out, low, high, starts, room, j, n,
                 store_panel(tile, row, 0, multiply_add(y, data[k], x_panel))
                 k += ONE
             cursors[column] = k
-        for row in range(top, bottom):
-            store_panel_head(out, row, j, load_panel(tile, row - top, 0, lanes), n)
+        for row in range(bottom - top):
+            store_panel_head(out, top + row, j, load_panel(tile, row, 0, lanes), n)
 
 
 @njit(cache=True)

@@ -144,7 +144,9 @@ class Linear(Layer):
         check_array("Linear.forward", "x", x, ndim=2, shape=shape, dtypes=dtypes)
         self._x = x
         y = x @ self.weight.value.T  # (batch, n_out)
-        return y if self.bias is None else y + self.bias.value
+        if self.bias is not None:
+            y += self.bias.value
+        return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """Return ``dy @ W``; leave ``dy.T @ x`` and ``dy.sum(axis=0)`` as the gradients."""
@@ -188,7 +190,10 @@ class ReLU(Layer):
         """Pass the gradient where the input was positive."""
         check_forward_ran("ReLU", self._active)
         check_dy("ReLU", dy, self._active.shape)
-        return xp_of(dy).where(self._active, dy, dy.dtype.type(0))
+        # All bits or none: a product would turn infinity into NaN, and np.where branches on
+        # signs that no processor can guess.
+        bits = dy.view(f"i{dy.dtype.itemsize}")
+        return (bits & -self._active.astype(bits.dtype)).view(dy.dtype)
 
 
 class Flatten(Layer):

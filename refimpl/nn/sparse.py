@@ -58,7 +58,9 @@ class SparseLayer(Layer):
         """Compute ``x @ W.T + b``, and keep what `_backpropagate` needs."""
         self._seen = weight, rows, batch = self.weight, feature_rows(x), len(x)
         y = matmul(weight, rows)[:, :batch].T  # (batch, n_out)
-        return y if self.bias is None else y + self.bias.value
+        if self.bias is not None:
+            y += self.bias.value
+        return y
 
     def _backpropagate(self, dy: np.ndarray) -> np.ndarray:
         """Return ``dy @ W``; leave the gradients of values and bias."""

@@ -63,7 +63,8 @@ class Bitmap(SparseMatrix):
         """Store the entries of a dense matrix that are not zero, row by row."""
         check_dense("Bitmap.from_dense", dense)
         kept = dense != 0
-        return cls(np.packbits(kept, axis=1, bitorder="little"), dense[kept], dense.shape)
+        bits = np.packbits(kept, axis=1, bitorder="little")
+        return cls(bits, dense[kept], dense.shape)
 
     @classmethod
     def from_coo(cls, coo: COO) -> Self:

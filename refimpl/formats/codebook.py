@@ -145,7 +145,8 @@ class CodebookCSC(SparseMatrix):
         """
         table = np.append(self.dtype.type(0), self.codebook)
         values = table[self.entries & CODE_MASK]
-        return RelativeCSC(values, pack_nibbles(self.entries >> GAP_BITS), self.indptr, self.shape)
+        gaps = pack_nibbles(self.entries >> GAP_BITS)
+        return RelativeCSC(values, gaps, self.indptr, self.shape)
 
     def to_coo(self) -> COO:
         """Look up each value and add the gaps up to rows; a filler becomes a stored zero."""

@@ -102,12 +102,15 @@ class RelativeCSC(SparseMatrix):
         """Sort coordinates by column, then row, and bridge long gaps with fillers."""
         order = np.lexsort((coo.rows, coo.cols))
         zeros = _zeros_before(coo.rows[order], coo.cols[order])
-        ends = np.append(0, np.cumsum(zeros // SPAN + 1))  # after each entry and its fillers
-        gaps, data = np.full(ends[-1], LONGEST_GAP, np.uint8), np.zeros(ends[-1], coo.dtype)
-        gaps[ends[1:] - 1], data[ends[1:] - 1] = zeros % SPAN, coo.data[order]
+        ends = np.append(0, np.cumsum(zeros // SPAN + 1))  # fillers, entry
+        places = ends[1:] - 1
+        data = np.zeros(ends[-1], coo.dtype)
+        gaps = np.full(ends[-1], LONGEST_GAP, np.uint8)
+        data[places], gaps[places] = coo.data[order], zeros % SPAN
         indptr = ends[pointers(coo.cols, coo.shape[1], np.int64)]
-        index = np.promote_types(coo.rows.dtype, index_dtype(coo.shape, data.size))
-        return cls(data, pack_nibbles(gaps), indptr.astype(index), coo.shape)
+        enough = index_dtype(coo.shape, data.size)  # with the fillers
+        indptr = indptr.astype(np.promote_types(coo.rows.dtype, enough))
+        return cls(data, pack_nibbles(gaps), indptr, coo.shape)
 
     def to_coo(self) -> COO:
         """Add the gaps up to rows; a filler becomes a stored zero."""

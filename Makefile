@@ -15,10 +15,11 @@ READY      = $(VENV)/.installed-$(1)
 READY_BOOK = $(call READY,book+scale)
 READY_TEST = $(call READY,test+book+scale)
 READY_LINT = $(call READY,lint)
+READY_BENCH = $(call READY,bench)
 READY_ALL  = $(call READY,test+book+scale+browser)
 
 .DEFAULT_GOAL := help
-.PHONY: help book draft serve notebooks test test-nojit fuzz test-floors lint check-book bench clean
+.PHONY: help book draft serve notebooks test test-nojit fuzz test-floors lint check-book bench resume-bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,7 +61,7 @@ test-nojit: $(READY_TEST) ## run the suite with kernels as plain Python, and rea
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(UNBUILT) \
 	  --cov=refimpl --cov-report=term-missing:skip-covered
 
-fuzz: $(READY_TEST) ## build 10,000 corrupt matrices of each format: minutes
+fuzz: $(READY_TEST) ## build 10,000 corrupt matrices of each format, and multiply more of them: minutes
 	$(BIN)/python -m pytest -m slow tests
 
 # Old versions use what their newest neighbours deprecate; here that is no error.
@@ -80,9 +81,18 @@ lint: $(READY_LINT) ## check style and spelling
 check-book: $(READY_ALL) ## check the built book: links, ids, and every page in headless Chromium
 	REFIMPL_REQUIRE_BOOK=1 $(BIN)/python -m pytest tests/book -m 'book or browser'
 
-bench: $(READY_BOOK) ## measure the kernels on this machine, anew each time
+# Two threads in several libraries: MKL, PyTorch and Numba wait for work in one kind of OpenMP,
+# and all let their threads sleep after less than a millisecond. While they wait in circles, they
+# take a core from the contender after them.
+POOLS := MKL_THREADING_LAYER=GNU GOMP_SPINCOUNT=10000 OPENBLAS_THREAD_TIMEOUT=20
+
+bench: ## measure every kernel beside SciPy, MKL and PyTorch, anew each time
 	rm -rf _build/bench
-	$(BIN)/python -m refimpl run kernel_first_look --folder _build/bench
+	$(MAKE) resume-bench
+
+resume-bench: $(READY_BENCH) ## go on with a bench that was stopped
+	$(POOLS) $(BIN)/python -m refimpl run kernel_grid \
+	  --folder _build/bench --summary book/results/kernels.json
 
 clean: ## remove what was built; .venv stays
 	rm -rf _build build *.egg-info .numba_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .coverage htmlcov

@@ -115,7 +115,7 @@ def _run(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> int:
         records = run(
             module.run_once, module.SETTINGS, seeds, folder=chosen.folder, n_jobs=chosen.jobs
         )
-        summary = summarize(records)
+        summary = getattr(module, "condense", summarize)(records)
         if chosen.summary is not None:
             write_summary(summary, chosen.summary)
     except KeyboardInterrupt:
@@ -129,7 +129,7 @@ def _run(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> int:
         notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
         print(f"\nerror: {error}{notes}", file=sys.stderr)
         return 1
-    _print_table(summary)
+    print("\n" + getattr(module, "report", _means)(summary))
     print(f"\n{len(records)} runs in {chosen.folder}{os.sep}")
     return 0
 
@@ -151,15 +151,17 @@ def _question(module: ModuleType) -> str:
     return (module.__doc__ or "").strip().splitlines()[0].rstrip(".")
 
 
-def _print_table(summary: dict[str, Any]) -> None:
-    """Print a row for each setting: mean and standard deviation of each number."""
+def _means(summary: dict[str, Any]) -> str:
+    """Write a row for each setting: mean and standard deviation of each number."""
+    blocks = []
     for group in summary["settings"]:
-        words = ", ".join(f"{key} {value}" for key, value in group["setting"].items())
-        print(f"\n{words}")
+        lines = [", ".join(f"{key} {value}" for key, value in group["setting"].items())]
         for key, spread in group["results"].items():
             if "mean" in spread:
                 around = "" if spread["sd"] is None else f" ± {spread['sd']:.2g}"
-                print(f"  {key:20} {spread['mean']:.4g}{around}  (n = {spread['n']})")
+                lines.append(f"  {key:20} {spread['mean']:.4g}{around}  (n = {spread['n']})")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
 
 
 if __name__ == "__main__":

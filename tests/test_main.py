@@ -75,6 +75,25 @@ def test_run_prints_mean_and_spread(tmp_path, capsys):
     assert "seed                 1 ± 1  (n = 3)" in out
 
 
+def condensing_experiment():
+    module = experiment("toy_draw", toy.draw)
+    module.condense = lambda records: {"n_records": len(records)}
+    module.report = lambda condensed: f"condensed {condensed['n_records']} records"
+    return module
+
+
+def test_run_prints_the_report_of_an_experiment_that_has_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "EXPERIMENTS", (condensing_experiment(),))
+    assert run_words(tmp_path) == 0
+    assert "\ncondensed 6 records\n" in capsys.readouterr().out
+
+
+def test_run_writes_what_an_experiment_condenses(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "EXPERIMENTS", (condensing_experiment(),))
+    run_words(tmp_path / "runs", "toy_draw", "--summary", str(tmp_path / "toy.json"))
+    assert json.loads((tmp_path / "toy.json").read_text()) == {"n_records": 6}
+
+
 def test_run_shows_a_bar_on_stderr(tmp_path, capsys):
     run_words(tmp_path)
     assert "6/6" in capsys.readouterr().err

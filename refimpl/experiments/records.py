@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import uuid
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from typing import Any
 import numpy as np
 
 from refimpl.arrays import bad_argument
+
+# A list without texts, lists or dicts in it. Within a text a line break is written as \n.
+_NUMBERS = re.compile(r"\[\n([^\[\]{}\"]*)\]")
 
 
 def encode(value: Any) -> str:
@@ -25,9 +29,9 @@ def encode(value: Any) -> str:
     Returns
     -------
     str
-        JSON, one item a line. NumPy numbers and arrays become numbers and lists. NaN and
-        infinities, which JSON does not have, become ``{"float": "nan"}``, ``{"float": "inf"}``
-        and ``{"float": "-inf"}``.
+        JSON, one item a line; a list of numbers is one. NumPy numbers and arrays become numbers
+        and lists. NaN and infinities, which JSON does not have, become ``{"float": "nan"}``,
+        ``{"float": "inf"}`` and ``{"float": "-inf"}``.
 
     Raises
     ------
@@ -39,16 +43,17 @@ def encode(value: Any) -> str:
     Examples
     --------
     >>> import numpy as np
-    >>> print(encode({"kept": np.int64(5), "loss": np.nan}))
+    >>> print(encode({"kept": np.array([5, 3]), "loss": np.nan}))
     {
-     "kept": 5,
+     "kept": [5, 3],
      "loss": {
       "float": "nan"
      }
     }
     <BLANKLINE>
     """
-    return json.dumps(_plain(value, "value"), indent=1, allow_nan=False) + "\n"
+    text = json.dumps(_plain(value, "value"), indent=1, allow_nan=False)
+    return _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
 
 
 def decode(text: str) -> Any:

@@ -24,6 +24,17 @@ def test_encode_decode_roundtrip_is_exact(value):
     assert decode(encode(value)) == value
 
 
+def test_encode_writes_a_list_of_numbers_in_one_line():
+    assert encode([[1, 2.5, None], ["a", "b"]]) == (
+        '[\n [1, 2.5, null],\n [\n  "a",\n  "b"\n ]\n]\n'
+    )
+
+
+@pytest.mark.parametrize("text", ["[\n1,  2\n]", "[", "]", '"[\n', "\\n[ 1 ]"])
+def test_encode_leaves_texts_as_they_are(text):
+    assert decode(encode([1, text, [text]])) == [1, text, [text]]
+
+
 def test_encode_decode_keeps_nan():
     assert np.isnan(decode(encode([float("nan")]))[0])
 

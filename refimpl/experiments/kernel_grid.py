@@ -1,0 +1,191 @@
+"""Is sparse really faster: every kernel on a grid, beside dense BLAS, SciPy, MKL and PyTorch.
+
+Products with CSR, BSR and 2:4, with masks drawn at random and masks of pruned networks, on one
+thread and on two; products with the transpose, gradients at a pattern, a training step. Each
+result is checked before it is timed, and the contenders take turns. Start it with ``make bench``,
+on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from refimpl.arrays import bad_argument
+from refimpl.experiments.kernel_cases import CASES, Case
+from refimpl.experiments.peers import peers, pinned
+from refimpl.experiments.summary import summarize
+from refimpl.experiments.targets import report
+from refimpl.measure import compare, speedup
+
+__all__ = ["SEEDS", "SETTINGS", "condense", "report", "run_once"]
+
+ROUNDS = 9
+LEAD_IN = 3e-3  # seconds: longer than the threads of the contender before wait in circles
+MOST_CORES = 1.2  # that a product on one thread may keep busy
+DIGITS = 4  # of a recorded number
+NUMBERS = ("seconds", "spread", "speedup", "low", "high")  # of a contender
+
+SQUARES = ((1024, 1024), (2048, 2048))
+SHAPES = ((512, 512), (2048, 512), (512, 2048), *SQUARES)
+BATCHES = (1, 16, 64, 128, 256, 512)
+SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
+DLMC = (
+    "body_encoder_layer_0_ffn_conv1_fully_connected",
+    "body_encoder_layer_0_self_attention_multihead_attention_q_fully_connected",
+)
+
+
+def _grid(kind: str, shapes: Sequence[tuple[int, int]], **axes: Sequence) -> Iterator[dict]:
+    """Every combination of the axes' values, as settings."""
+    for shape, *values in product(shapes, *axes.values()):
+        axis = dict(zip(axes, values, strict=True))
+        yield {"kind": kind, "rows": shape[0], "columns": shape[1], "threads": 1} | axis
+
+
+def _patterns(batches: Sequence[int]) -> Iterator[dict]:
+    """Every mask of DLMC with every batch."""
+    for sparsity, layer, batch in product(SPARSITIES, DLMC, batches):
+        file = f"magnitude_pruning/{sparsity:g}/{layer}.smtx"
+        axis = {"sparsity": sparsity, "batch": batch, "threads": 1}
+        yield {"kind": "dlmc", "file": file} | axis
+
+
+ONE = ((1024, 1024),)
+BOTH = {"transposed": [False, True]}
+SETTINGS = (
+    *_grid("cores", ONE, sparsity=[0.9], batch=[256], threads=[1, 2]),
+    *_grid("csr", SHAPES, sparsity=SPARSITIES, batch=BATCHES),
+    *_grid("csr", SQUARES, sparsity=SPARSITIES, batch=BATCHES, threads=[2]),
+    *_grid("denser", SQUARES, sparsity=[0.3, 0.4], batch=[64, 256]),
+    *_grid("offset", ONE, sparsity=[0.5, 0.9], batch=[16, 64, 256], offset=[16]),
+    *_patterns(BATCHES),
+    *_grid("bsr", SQUARES, block=[4, 16], sparsity=SPARSITIES, batch=[16, 64, 256]),
+    *_grid("bsr", ONE, block=[4, 16], sparsity=SPARSITIES, batch=[256], threads=[2]),
+    *_grid("two_four", SHAPES, batch=[64, 128, 256, 512]),
+    *_grid("two_four", ONE, batch=[256], threads=[2]),
+    *_grid("sddmm", SQUARES, sparsity=[0.9, 0.98], batch=[64, 256]),
+    *_grid("transposed", SQUARES, sparsity=[0.5, 0.9], batch=[64, 256]),
+    *_grid("variants", ONE, format=["CSR"], sparsity=[0.5, 0.9], batch=[1, 64, 256], **BOTH),
+    *_grid("variants", ONE, format=["CSC"], sparsity=[0.9], batch=[1, 64, 256], **BOTH),
+    *_grid("variants", ONE, format=["BSR"], block=[4, 16], sparsity=[0.8], batch=[256], **BOTH),
+    *_grid("variants", ONE, format=["TwoFour"], batch=[256], transposed=[False]),
+    {"kind": "training", "batch": 100, "threads": 1},
+)
+SEEDS = (0,)
+
+
+def run_once(setting: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Check one product of everybody, and time it.
+
+    Parameters
+    ----------
+    setting : dict
+        ``kind``, a key of `refimpl.experiments.kernel_cases.CASES`; ``threads``; and what the
+        kind needs: ``rows``, ``columns``, ``sparsity``, ``batch``, ``block``, ``format``,
+        ``file``. Fewer ``rounds`` than 9 make a quick trial.
+    seed : int
+        Draws weight and factors.
+
+    Returns
+    -------
+    dict
+        ``rows``, ``columns`` and ``nnz`` of the weight, and for each contender
+        ``<name>_seconds``, the median of a call; ``<name>_spread``, the interquartile range;
+        ``<name>_speedup`` over the first contender, the median of the ratios round by round, and
+        their quartiles ``<name>_low`` and ``<name>_high``. For the kind ``cores`` instead
+        ``<name>_cores``, how many a contender keeps busy, and ``peers``. ``missing`` alone, a
+        sentence, where this machine does not have the setting's file.
+
+    Raises
+    ------
+    ValueError
+        If a result is wrong, or a library does not keep to its number of threads.
+    """
+    with pinned(setting["threads"]):
+        case = CASES[setting["kind"]](setting, np.random.default_rng(seed))
+        if case is None:
+            return {"missing": f"no {setting['file']} below $REFIMPL_DATA/dlmc"}
+        case.check()
+        measured = (_cores if setting["kind"] == "cores" else _times)(case, setting)
+    return {"rows": case.shape[0], "columns": case.shape[1], "nnz": case.nnz, **measured}
+
+
+def _times(case: Case, setting: dict[str, Any]) -> dict[str, float]:
+    times = compare(case.products, repeats=setting.get("rounds", ROUNDS), lead_in=LEAD_IN)
+    baseline = next(iter(times.values()))
+    result = {}
+    for name, measured in times.items():
+        numbers = (measured.median, measured.spread, *speedup(baseline, measured))
+        result |= {f"{name}_{key}": value for key, value in zip(NUMBERS, numbers, strict=True)}
+    return result
+
+
+def _cores(case: Case, setting: dict[str, Any]) -> dict[str, Any]:
+    """Divide the time of all threads by the time that passes."""
+    rounds = setting.get("rounds", ROUNDS)
+    passed, used = (
+        compare(case.products, repeats=rounds, lead_in=LEAD_IN, clock=clock)
+        for clock in (time.perf_counter, time.process_time)
+    )
+    cores = {name: used[name].median / passed[name].median for name in case.products}
+    if setting["threads"] == 1 and max(cores.values()) > MOST_CORES:
+        requirement, advice = "keep one core busy on one thread", "look for a pool nobody pinned"
+        raise bad_argument("bench", "every product", requirement, cores, advice)
+    stated = [peer._asdict() for peer in peers()]
+    return {f"{name}_cores": value for name, value in cores.items()} | {"peers": stated}
+
+
+def condense(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Gather all runs in a record that is small enough to keep.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Of `run_once`, as `refimpl.experiments.runner.run` returned them; one seed.
+
+    Returns
+    -------
+    dict
+        ``experiment``, ``seconds`` and ``machines`` as `summarize` gives them; ``peers``;
+        ``cores`` by threads and contender; ``missing``, the sentences; and ``runs``, each with
+        its setting, ``nnz`` and ``times``: contender -> microseconds of a call, their
+        interquartile range, speed-up, and its lower and upper quartile, to four digits.
+    """
+    whole = summarize(records)
+    record: dict[str, Any] = {key: whole[key] for key in ("experiment", "seconds", "machines")}
+    record |= {"peers": [], "cores": {}, "missing": [], "runs": []}
+    for setting, result in ((record["setting"], record["result"]) for record in records):
+        if "missing" in result:
+            record["missing"].append(result["missing"])
+        elif setting["kind"] == "cores":
+            record["peers"] = result["peers"]
+            record["cores"][str(setting["threads"])] = _named(result, "_cores")
+        else:
+            sizes = {key: result[key] for key in ("rows", "columns", "nnz")}
+            record["runs"].append(setting | sizes | {"times": _all_times(result)})
+    return record
+
+
+def _all_times(result: dict[str, Any]) -> dict[str, list[float]]:
+    """Give what is recorded of each contender, times in microseconds."""
+    columns = [_named(result, f"_{key}") for key in NUMBERS]
+    scales = (1e6, 1e6, 1, 1, 1)
+    return {
+        name: [_short(scale * column[name]) for scale, column in zip(scales, columns, strict=True)]
+        for name in columns[0]
+    }
+
+
+def _named(result: dict[str, Any], ending: str) -> dict[str, float]:
+    """Give the entries whose key is a contender's name and this ending."""
+    keys = (key for key in result if key.endswith(ending))
+    return {key.removesuffix(ending): _short(result[key]) for key in keys}
+
+
+def _short(number: float) -> float:
+    return float(f"{number:.{DIGITS}g}")

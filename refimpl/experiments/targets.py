@@ -1,0 +1,265 @@
+"""What were the kernels meant to reach, and did they? Every target, computed from the record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Run = dict[str, Any]
+SPEEDUP = 2  # where it stands among the numbers of a contender
+
+
+class NotMeasuredError(Exception):
+    """The record lacks what a target needs; the text says what."""
+
+
+def pick(
+    runs: Sequence[Run], kinds: Sequence[str], least_batch: int = 1, **wanted: Any
+) -> list[Run]:
+    """Choose runs of a record.
+
+    Parameters
+    ----------
+    runs : sequence of dict
+        ``record["runs"]``.
+    kinds : sequence of str
+        Keys of `refimpl.experiments.kernel_cases.CASES`.
+    least_batch : int
+        Columns of the right factor, at least.
+    **wanted
+        What the setting has to hold, such as ``sparsity=0.9``.
+
+    Returns
+    -------
+    list of dict
+        In their order.
+    """
+    return [
+        run
+        for run in runs
+        if run["kind"] in kinds
+        and run["batch"] >= least_batch
+        and all(run.get(key) == value for key, value in wanted.items())
+    ]
+
+
+def ratios(runs: Sequence[Run], ours: str, theirs: Sequence[str]) -> np.ndarray:
+    """Say how many times faster one contender is than the best of others, in every run.
+
+    Parameters
+    ----------
+    runs : sequence of dict
+        At least one.
+    ours : str
+        A contender.
+    theirs : sequence of str
+        Contenders. All have to be there: who does not meet the best is not faster than it.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_runs,)
+        Ratios of speed-ups, which are over the same baseline in the same rounds.
+
+    Raises
+    ------
+    NotMeasuredError
+        If there is no run, or a contender is missing in one.
+
+    Examples
+    --------
+    >>> times = {"scipy": (90, 1, 0.5), "mkl": (20, 1, 2.0), "ours": (15, 1, 3.0)}
+    >>> ratios([{"times": times}], "ours", ["scipy", "mkl"])
+    array([1.5])
+    """
+    if not runs:
+        raise NotMeasuredError("not measured")
+    missing = [name for name in (ours, *theirs) if any(name not in run["times"] for run in runs)]
+    if missing:
+        raise NotMeasuredError(f"not measured without {' and '.join(missing)}")
+    speed = {name: [run["times"][name][SPEEDUP] for run in runs] for name in (ours, *theirs)}
+    return np.array(speed[ours]) / np.max([speed[name] for name in theirs], axis=0)
+
+
+def geometric_mean(values: np.ndarray) -> float:
+    """Average ratios: twice as fast and half as fast make 1.
+
+    Examples
+    --------
+    >>> geometric_mean(np.array([2.0, 0.5]))
+    1.0
+    """
+    return float(np.exp(np.log(values).mean()))
+
+
+def worst(values: np.ndarray) -> float:
+    """Give the least ratio."""
+    return float(values.min())
+
+
+def share_of_time(values: np.ndarray) -> float:
+    """Turn ratios of speed into one of time: 0.5 is twice as fast."""
+    return 1 / geometric_mean(values)
+
+
+class Target(NamedTuple):
+    """One line of the table.
+
+    Attributes
+    ----------
+    kernel : str
+        What has to be fast.
+    requirement : str
+        How fast, in words.
+    ours : str
+        The contender.
+    theirs : sequence of str
+        Those whose best it is compared with.
+    where : mapping
+        Which runs count: arguments of `pick`.
+    over : callable
+        From the ratios of these runs to one number.
+    least, most : float
+        What it has to be at least, at most.
+    note : str
+        Why there is nothing to measure.
+    """
+
+    kernel: str
+    requirement: str
+    ours: str = ""
+    theirs: Sequence[str] = ()
+    where: Mapping[str, Any] = {}
+    over: Callable[[np.ndarray], float] = geometric_mean
+    least: float = 0.0
+    most: float = np.inf
+    note: str = ""
+
+
+class Verdict(NamedTuple):
+    """What became of a target.
+
+    Attributes
+    ----------
+    kernel, requirement : str
+        Of the target.
+    measured : float or None
+        None where there is nothing to measure.
+    verdict : str
+        ``"met"``, ``"missed"``, or why neither can be said.
+    """
+
+    kernel: str
+    requirement: str
+    measured: float | None
+    verdict: str
+
+
+CALLED = ("scipy", "mkl", "torch")  # peers that a single call is compared with
+PREPARED = (*CALLED, "mkl_kept")  # a plan meets MKL's inspector as well
+
+
+def _csr_targets(how: str, ours: str, peers: Sequence[str]) -> tuple[Target, ...]:
+    """What CSR has to reach, for a way to call it and the peers that are called alike."""
+    grid = {"kinds": ("csr", "dlmc")}
+    batch, large = grid | {"least_batch": 16}, grid | {"least_batch": 64}
+    product, wide = f"CSR x dense, n >= 16, {how}", f"CSR x dense, n >= 64, {how}"
+    vector = f"CSR x vector, {how}"
+    return (
+        Target(product, ">= 1.3x the best peer", ours, peers, batch, least=1.3),
+        Target(product, ">= 0.9x the best peer everywhere", ours, peers, batch, worst, least=0.9),
+        Target(product, ">= 3x SciPy", ours, ["scipy"], batch, least=3),
+        Target(wide, ">= 1x dense at 50 %", ours, ["dense"], large | {"sparsity": 0.5}, least=1),
+        Target(
+            wide, ">= 4.5x dense at 90 %", ours, ["dense"], large | {"sparsity": 0.9}, least=4.5
+        ),
+        Target(wide, ">= 8x dense at 95 %", ours, ["dense"], large | {"sparsity": 0.95}, least=8),
+        Target(vector, ">= 1x the best peer", ours, peers, grid | {"batch": 1}, least=1),
+    )
+
+
+_BLOCKS = {"kinds": ("bsr",)}
+_BIG_BLOCKS = _BLOCKS | {"block": 16, "sparsity": 0.8}
+_TWO_FOUR = {"kinds": ("two_four",), "least_batch": 64}
+_AT_90, _AT_98 = ({"kinds": ("sddmm",), "sparsity": s} for s in (0.9, 0.98))
+_STEP = {"kinds": ("training",)}
+
+# Numbers are geometric means over the grid, unless the requirement says everywhere.
+TARGETS: tuple[Target, ...] = (
+    *_csr_targets("planned", "plan", PREPARED),
+    *_csr_targets("one call", "matmul", CALLED),
+    Target("BSR x dense", ">= 1.2x MKL's BSR", "matmul", ["mkl"], _BLOCKS, least=1.2),
+    Target("BSR x dense", ">= 8x SciPy's BSR", "matmul", ["scipy"], _BLOCKS, least=8),
+    Target(
+        "BSR 16x16 x dense", ">= 3.5x dense at 80 %", "matmul", ["dense"], _BIG_BLOCKS, least=3.5
+    ),
+    Target(
+        "2:4 x dense, n >= 64", ">= 1.2x our CSR", "matmul", ["matmul_csr"], _TWO_FOUR, least=1.2
+    ),
+    Target("2:4 x dense, n >= 64", ">= 1.2x dense", "matmul", ["dense"], _TWO_FOUR, least=1.2),
+    Target("SDDMM", ">= 3x dense at 90 %", "sddmm", ["dense"], _AT_90, least=3),
+    Target("SDDMM", ">= 10x dense at 98 %", "sddmm", ["dense"], _AT_98, least=10),
+    Target(
+        "training step, LeNet-300-100",
+        "<= 0.7x PyTorch's time",
+        "refimpl",
+        ["torch"],
+        _STEP,
+        share_of_time,
+        most=0.7,
+    ),
+    Target("training step, LeNet-5", "<= 1x PyTorch's time", note="not built yet (issue 4)"),
+    Target("SparseGPT, 1024 and 4096", ">= 1.5x the authors' code", note="not built yet (issue 5)"),
+    Target("exact OBS, 256x256", ">= 10x the authors' code", note="not built yet (issue 5)"),
+)
+
+
+def judge(record: Mapping[str, Any]) -> list[Verdict]:
+    """Compare every target with what was measured.
+
+    Parameters
+    ----------
+    record : dict
+        From `refimpl.experiments.kernel_grid.condense`.
+
+    Returns
+    -------
+    list of Verdict
+        One for each of `TARGETS`, in their order.
+    """
+    return [_verdict(target, record["runs"]) for target in TARGETS]
+
+
+def _verdict(target: Target, runs: Sequence[Run]) -> Verdict:
+    about = target.kernel, target.requirement
+    if target.note:
+        return Verdict(*about, None, target.note)
+    try:
+        value = target.over(ratios(pick(runs, **target.where), target.ours, target.theirs))
+    except NotMeasuredError as reason:
+        return Verdict(*about, None, str(reason))
+    return Verdict(*about, value, "met" if target.least <= value <= target.most else "missed")
+
+
+def report(record: Mapping[str, Any]) -> str:
+    """Write the peers and the table of targets for a terminal.
+
+    Parameters
+    ----------
+    record : dict
+        From `refimpl.experiments.kernel_grid.condense`.
+
+    Returns
+    -------
+    str
+        Lines of text.
+    """
+    peers = [f"{peer['library']}: {peer['missing'] or peer['version']}" for peer in record["peers"]]
+    rows = [("kernel", "target", "measured", "")]
+    for verdict in judge(record):
+        measured = "-" if verdict.measured is None else f"{verdict.measured:.2f}x"
+        rows.append((verdict.kernel, verdict.requirement, measured, verdict.verdict))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "\n".join([*peers, *record["missing"], "", *table])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from refimpl.arrays import bad_argument, check_array, xp_of
-from refimpl.formats import BSR, COO, CSC, CSR, SparseMatrix
+from refimpl.formats import BSR, COO, CSC, CSR, SparseMatrix, TwoFour
 from refimpl.formats.base import check_operand
 from refimpl.kernels.numba_bsr import (
     bsr_matmul,
@@ -35,6 +36,19 @@ from refimpl.kernels.numba_csr import (
 from refimpl.kernels.numba_csr_panels import (
     csr_matmul_packed_panels,
     csr_matmul_register_panels,
+)
+from refimpl.kernels.numba_two_four import (
+    two_four_matmul,
+    two_four_matmul_cache_blocks,
+    two_four_matmul_packed_panels,
+    two_four_matmul_prefetched_blocks,
+    two_four_matmul_register_panels,
+)
+from refimpl.kernels.numba_two_four_transposed import two_four_matmul_transposed
+from refimpl.kernels.numba_two_four_vector import (
+    two_four_matvec,
+    two_four_matvec_picked,
+    two_four_matvec_transposed,
 )
 
 
@@ -77,7 +91,7 @@ class Kernel(NamedTuple):
             C-contiguous and apart from `x`. If transposed, rows and columns change places.
         """
         arrays = (getattr(a, stored.name) for stored in a.arrays)
-        inputs = (_readable(array, out.dtype) for array in (*arrays, x))
+        inputs = (readable(array, out.dtype) for array in (*arrays, x))
         self.function(*inputs, np.asarray(out))
 
 
@@ -102,6 +116,35 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("bsr_matmul", BSR, "numpy", 2, bsr_matmul),
     Kernel("bsr_matvec_transposed", BSR, "numpy", 1, bsr_matvec_transposed, transposed=True),
     Kernel("bsr_matmul_transposed", BSR, "numpy", 2, bsr_matmul_transposed, transposed=True),
+    Kernel("two_four_matvec_picked", TwoFour, "numpy", 1, two_four_matvec_picked),
+    Kernel("two_four_matvec", TwoFour, "numpy", 1, two_four_matvec),
+    Kernel(
+        "two_four_matmul_prefetched_blocks",
+        TwoFour,
+        "numpy",
+        2,
+        two_four_matmul_prefetched_blocks,
+    ),
+    Kernel("two_four_matmul_cache_blocks", TwoFour, "numpy", 2, two_four_matmul_cache_blocks),
+    Kernel("two_four_matmul_packed_panels", TwoFour, "numpy", 2, two_four_matmul_packed_panels),
+    Kernel("two_four_matmul_register_panels", TwoFour, "numpy", 2, two_four_matmul_register_panels),
+    Kernel("two_four_matmul", TwoFour, "numpy", 2, two_four_matmul),
+    Kernel(
+        "two_four_matvec_transposed",
+        TwoFour,
+        "numpy",
+        1,
+        two_four_matvec_transposed,
+        transposed=True,
+    ),
+    Kernel(
+        "two_four_matmul_transposed",
+        TwoFour,
+        "numpy",
+        2,
+        two_four_matmul_transposed,
+        transposed=True,
+    ),
 )
 # End of the table.
 
@@ -115,7 +158,6 @@ KERNELS += tuple(
 )
 
 
-@np.errstate(over="ignore", invalid="ignore")  # IEEE 754 inf and NaN, jitted or not
 def matmul(a: SparseMatrix, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Multiply a sparse matrix with a vector or a dense matrix, by the fastest kernel there is.
 
@@ -163,10 +205,9 @@ def matmul(a: SparseMatrix, x: np.ndarray, out: np.ndarray | None = None) -> np.
     >>> matmul(w, np.array([1.0, 2.0, 3.0, 4.0]))
     array([8., 9.])
     """
-    return _multiply("kernels.matmul", a, x, out, transposed=False)
+    return checked_product("kernels.matmul", a, x, out, partial(_product, a))
 
 
-@np.errstate(over="ignore", invalid="ignore")
 def matmul_transposed(a: SparseMatrix, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Multiply the transpose of a sparse matrix with a vector or a dense matrix.
 
@@ -202,33 +243,70 @@ def matmul_transposed(a: SparseMatrix, x: np.ndarray, out: np.ndarray | None = N
     >>> matmul_transposed(w, np.array([1.0, 10.0]))
     array([ 0.,  2., 30.,  1.])
     """
-    return _multiply("kernels.matmul_transposed", a, x, out, transposed=True)
+    where, product = "kernels.matmul_transposed", partial(_product, a, transposed=True)
+    return checked_product(where, a, x, out, product, transposed=True)
 
 
-def _multiply(
-    where: str, a: SparseMatrix, x: np.ndarray, out: np.ndarray | None, *, transposed: bool
+def checked_product(
+    where: str,
+    a: SparseMatrix,
+    x: np.ndarray,
+    out: np.ndarray | None,
+    product: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    *,
+    transposed: bool = False,
 ) -> np.ndarray:
+    """Check the operands of a product, compute it, and round it to the dtype it has.
+
+    Parameters
+    ----------
+    where : str
+        Named in the errors.
+    a, x, out
+        As for `matmul`.
+    product : callable
+        Takes `x` and a workspace: C-contiguous, apart from `x`, of the result's shape, float32
+        or float64. Fills the workspace and returns it, or returns the product in new memory.
+    transposed : bool
+        Whether the left factor is the transpose of `a`.
+
+    Returns
+    -------
+    ndarray
+        As for `matmul`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `matmul`.
+    """
     _check_factors(where, a, x, transposed=transposed)
-    dtype = np.result_type(a.dtype, x.dtype).newbyteorder("=")
+    dtype = np.promote_types(a.dtype, x.dtype)  # in this machine's byte order
     shape = (a.shape[1 if transposed else 0], *x.shape[1:])
     if out is not None:
         check_out(where, out, shape, dtype)
-    result = _product(a, x, _workspace(out, x, shape, dtype), transposed=transposed)
+    result = product(x, _workspace(out, x, shape, dtype))
+    if out is None and result.dtype == dtype:
+        return result
     if out is None:
-        return result.astype(dtype, copy=False)
+        out = np.empty(shape, dtype)
     if result is not out:
-        np.copyto(out, result, casting="same_kind")
+        with np.errstate(over="ignore"):  # float16 has room up to 65,504
+            np.copyto(out, result, casting="same_kind")
     return out
 
 
 def _kernel_for(a: SparseMatrix, x: np.ndarray, *, transposed: bool) -> Kernel | None:
-    wanted = (type(a), xp_of(x).__name__, x.ndim, transposed)
-    fits = (row for row in KERNELS if (*row[1:4], row.transposed) == wanted)
-    return next(fits, None)
+    form, module = type(a), xp_of(x).__name__
+    for row in KERNELS:
+        fits = row.format is form and row.x_ndim == x.ndim and row.module == module
+        if fits and row.transposed is transposed:
+            return row
+    return None
 
 
 def _product(
-    a: SparseMatrix, x: np.ndarray, workspace: np.ndarray, *, transposed: bool
+    a: SparseMatrix, x: np.ndarray, workspace: np.ndarray, *, transposed: bool = False
 ) -> np.ndarray:
     """Write the product into `workspace`, or into new memory where only a clear version is."""
     kernel = _kernel_for(a, x, transposed=transposed)
@@ -246,17 +324,27 @@ def _workspace(
 ) -> np.ndarray:
     """Memory that a kernel may write to: `out` itself wherever that is sound."""
     computed = np.promote_types(dtype, np.float32)
-    sound = out is not None and out.dtype == computed and out.flags.carray
-    if sound and not np.may_share_memory(out, x):
-        return out
-    return np.empty(shape, computed)
+    if out is None:
+        return np.empty(shape, computed)
+    sound = out.dtype == computed and out.flags.carray and not np.may_share_memory(out, x)
+    return out if sound else np.empty(shape, computed)
 
 
-def _readable(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """What a kernel reads: C-contiguous, its values in the dtype that is computed in.
+def readable(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Give what a kernel reads: C-contiguous, its values in the dtype that is computed in.
 
-    It is read-only: Numba then refuses a kernel that writes to an input, and compiles once
-    for callers with and without the right to write.
+    Parameters
+    ----------
+    array : ndarray
+        Values, or indices.
+    dtype : numpy.dtype
+        Of the product; indices keep their own.
+
+    Returns
+    -------
+    ndarray
+        `array` itself where it fits. It is read-only: Numba then refuses a kernel that writes
+        to an input, and compiles once for callers with and without the right to write.
     """
     wanted = dtype if array.dtype.kind == "f" else array.dtype
     array = np.ascontiguousarray(array, wanted)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit, prange
+from numba import config, njit, prange
 
 from refimpl.kernels.vectors import (
     add_panels,
@@ -45,7 +45,11 @@ def compiled(function: Callable[..., None]) -> Callable[..., None]:
     callable
         Takes the same arguments. What is compiled is kept on disk, unless no folder for it can
         be written to: then every process compiles anew, where Numba would refuse the import.
+        With ``NUMBA_DISABLE_JIT=1`` it is the function itself, and infinities and NaN come
+        without NumPy's warning, as from compiled code.
     """
+    if config.DISABLE_JIT:
+        return np.errstate(over="ignore", invalid="ignore")(function)
     try:
         return njit(parallel=True, cache=True)(function)
     except RuntimeError:

@@ -78,16 +78,14 @@ def csr_matmul_packed_panels(data, indices, indptr, x, out):
 
 @compiled
 def _share_packed_panels(data, indices, indptr, x, out, n_threads):
-    n = out.shape[1]
-    n_wide = wide_panels(n)
-    n_panels = n_wide + (max(n - n_wide * WIDE, 0) + NARROW - 1) // NARROW
+    n_wide, n_panels = panels(out.shape[1])
     n_shares = 1 if n_panels % n_threads == 0 else n_threads
     for thread in prange(n_threads):
         wide, narrow = aligned_rows(x.shape[0], WIDE, x), aligned_rows(x.shape[0], NARROW, x)
         packed = -1
         for task in tasks_of(thread, n_threads, n_panels * n_shares):
             panel, share = task // n_shares, task % n_shares
-            j = panel * WIDE - max(panel - n_wide, 0) * (WIDE - NARROW)
+            j = first_column(panel, n_wide)
             first = share_of_rows(indptr, share, n_shares)
             last = share_of_rows(indptr, share + 1, n_shares)
             if panel < n_wide:
@@ -102,9 +100,29 @@ def _share_packed_panels(data, indices, indptr, x, out, n_threads):
 
 
 @register_jitable
-def wide_panels(n):
-    """How many panels of 64 columns a batch of `n` fills, the last of them at least by half."""
-    return (n + WIDE // 2 - 1) // WIDE
+def panels(n):
+    """Cut a batch into wide panels while one is filled by half, then into narrow ones.
+
+    Parameters
+    ----------
+    n : int
+        Columns of the batch.
+
+    Returns
+    -------
+    int
+        How many wide panels there are.
+    int
+        How many panels there are in all; the narrow ones come last.
+    """
+    n_wide = (n + WIDE // 2 - 1) // WIDE
+    return n_wide, n_wide + (max(n - n_wide * WIDE, 0) + NARROW - 1) // NARROW
+
+
+@register_jitable
+def first_column(panel, n_wide):
+    """Give the first column of a panel, where the first `n_wide` panels are wide."""
+    return panel * WIDE - max(panel - n_wide, 0) * (WIDE - NARROW)
 
 
 @register_jitable

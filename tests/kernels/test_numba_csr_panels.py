@@ -12,9 +12,10 @@ from refimpl.kernels.numba_csr_panels import (
     NARROW,
     WIDE,
     csr_matmul_packed_panels,
+    first_column,
+    panels,
     share_of_rows,
     tasks_of,
-    wide_panels,
 )
 
 
@@ -30,9 +31,19 @@ def test_packed_panels_write_every_column_of_any_batch(n):
 
 
 @given(st.integers(0, 1000))
-def test_wide_panels_leave_at_most_half_a_panel(n):
-    left = n - wide_panels(n) * WIDE
-    assert -WIDE // 2 <= left <= WIDE // 2
+def test_panels_cover_every_column_once(n):
+    n_wide, n_panels = panels(n)
+    firsts = [first_column(panel, n_wide) for panel in range(n_panels)]
+    widths = [WIDE] * n_wide + [NARROW] * (n_panels - n_wide)
+    columns = [first + j for first, width in zip(firsts, widths, strict=True) for j in range(width)]
+    assert [j for j in columns if j < n] == list(range(n))
+    assert all(first < n for first in firsts)
+
+
+@given(st.integers(1, 1000))
+def test_wide_panels_are_filled_by_half(n):
+    n_wide, _ = panels(n)
+    assert n_wide == 0 or n - (n_wide - 1) * WIDE > WIDE // 2
 
 
 @given(st.integers(1, 9), st.integers(0, 50))

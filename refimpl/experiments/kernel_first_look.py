@@ -1,13 +1,15 @@
-"""How much faster is a sparse product, really: dense BLAS, SciPy and refimpl on one thread.
+"""How much faster is a sparse product, and what does each trick add: one thread, CSR.
 
 A 1024 x 1024 float32 weight is pruned at random to six sparsities and multiplied with one
-vector and with batches of 64 and 256. Each product is checked before it is timed, and the
-contenders take turns. Run it with one job, on a machine that does nothing else.
+vector and with batches of 64 and 256: by dense BLAS, by SciPy, by every CSR kernel of the
+table, and with a plan. Each product is checked before it is timed, and the contenders take
+turns. Run it with one job, on a machine that does nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,10 @@ import scipy.sparse
 
 from refimpl.arrays import bad_argument
 from refimpl.formats import CSR
-from refimpl.kernels import KERNELS, Kernel, matmul
+from refimpl.kernels import KERNELS, Kernel, matmul, plan
+from refimpl.kernels.numba_csr_tiles import tile, tiled_matmul
 from refimpl.masks import unstructured
-from refimpl.measure import compare, matmul_flops, pinned_threads, speedup
+from refimpl.measure import compare, matmul_flops, measure, pinned_threads, speedup
 from refimpl.saliency import random
 
 SIZE = 1024
@@ -49,8 +52,9 @@ def run_once(setting: dict[str, Any], seed: int) -> dict[str, float]:
         ``<name>_seconds``, the median of a call; ``<name>_spread``, the interquartile range;
         ``<name>_speedup`` over dense, the median of the ratios round by round. Contenders are
         ``dense`` (NumPy's BLAS, before pruning), ``masked`` (the same product, of the weight
-        with its zeros), ``scipy``, ``refimpl`` and, for a batch, ``one_value`` (the plain loop
-        of `csr_matmul`).
+        with its zeros), ``scipy``, ``refimpl`` (`kernels.matmul`), ``plan``, each CSR kernel by
+        its name and, for a batch, ``sorted_rows`` (tiles as wide as the matrix).
+        ``plan_seconds_once`` is what making the plan takes.
 
     Raises
     ------
@@ -65,7 +69,9 @@ def run_once(setting: dict[str, Any], seed: int) -> dict[str, float]:
         for name, product in contenders.items():
             check_product(name, product(), dense if name == "dense" else w, x)
         times = compare(contenders, repeats=setting.get("repeats", REPEATS))
+        once = measure(partial(plan, CSR.from_dense(w), batch=batch), repeats=5)
     result: dict[str, float] = {"nnz": nnz, "flops": matmul_flops(size, size, batch, nnz=nnz)}
+    result["plan_seconds_once"] = once.median
     for name, measured in times.items():
         result[f"{name}_seconds"] = measured.median
         result[f"{name}_spread"] = measured.spread
@@ -116,15 +122,19 @@ def _contenders(
 ) -> dict[str, Callable[[], np.ndarray]]:
     """Products that each allocate their result, as a caller without `out` sees them."""
     a, peer = CSR.from_dense(w), scipy.sparse.csr_array(w)
+    planned = plan(a, batch=x.shape[1] if x.ndim == 2 else 1)
     contenders = {
         "dense": lambda: dense @ x,
         "masked": lambda: w @ x,
         "scipy": lambda: peer @ x,
         "refimpl": lambda: matmul(a, x),
+        "plan": lambda: planned(x),
     }
+    for row in KERNELS:
+        if row.format is CSR and row.x_ndim == x.ndim and not row.transposed:
+            contenders[row.name] = partial(_run, row, a, x)
     if x.ndim == 2:
-        plain = next(kernel for kernel in KERNELS if kernel.name == "csr_matmul")
-        contenders["one_value"] = lambda: _run(plain, a, x)
+        contenders["sorted_rows"] = _sorted_rows(a, x)
     return contenders
 
 
@@ -132,3 +142,17 @@ def _run(kernel: Kernel, a: CSR, x: np.ndarray) -> np.ndarray:
     out = np.empty((a.shape[0], *x.shape[1:]), x.dtype)
     kernel.run(a, x, out)
     return out
+
+
+def _sorted_rows(a: CSR, x: np.ndarray) -> Callable[[], np.ndarray]:
+    """One tile as wide as the matrix: what sorting the rows gains without blocks of columns."""
+    width = max(a.shape[1], 1)
+    tiles, order = tile(a.indices, a.indptr, a.shape[1], width=width, n_shares=1)
+    values = a.data[order]
+
+    def product() -> np.ndarray:
+        out = np.empty((a.shape[0], x.shape[1]), x.dtype)
+        tiled_matmul(values, *tiles, x, out)
+        return out
+
+    return product

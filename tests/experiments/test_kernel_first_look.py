@@ -8,6 +8,8 @@ import pytest
 
 from refimpl.experiments import kernel_first_look
 from refimpl.experiments.kernel_first_look import SETTINGS, check_product, run_once
+from refimpl.formats import CSR
+from refimpl.kernels import KERNELS
 from refimpl.measure import compare
 
 W = np.array([[0.0, 2.0], [3.0, 0.0], [0.0, 0.0]])
@@ -18,16 +20,24 @@ def small(batch, sparsity=0.9):
     return {"batch": batch, "sparsity": sparsity, "size": 32, "repeats": 2}
 
 
+EVERY = {"dense", "masked", "scipy", "refimpl", "plan"}
+
+
+def kernels_of(x_ndim):
+    return {
+        row.name for row in KERNELS if row[1:4] == (CSR, "numpy", x_ndim) and not row.transposed
+    }
+
+
 @pytest.mark.parametrize(
     ("batch", "names"),
-    [
-        (1, {"dense", "masked", "scipy", "refimpl"}),
-        (5, {"dense", "masked", "scipy", "refimpl", "one_value"}),
-    ],
+    [(1, EVERY | kernels_of(1)), (5, EVERY | kernels_of(2) | {"sorted_rows"})],
 )
 def test_record_holds_three_numbers_for_each_contender(batch, names):
     kinds = ("seconds", "spread", "speedup")
-    wanted = {"nnz", "flops"} | {f"{name}_{kind}" for name in names for kind in kinds}
+    wanted = {"nnz", "flops", "plan_seconds_once"} | {
+        f"{name}_{kind}" for name in names for kind in kinds
+    }
     assert set(run_once(small(batch), seed=0)) == wanted
 
 
@@ -55,7 +65,7 @@ def test_everything_is_timed_on_one_thread(monkeypatch):
     assert threads == [1]
 
 
-@pytest.mark.parametrize("name", ["dense", "masked", "scipy", "refimpl", "one_value"])
+@pytest.mark.parametrize("name", sorted(EVERY | kernels_of(2) | {"sorted_rows"}))
 def test_wrong_product_is_never_timed(monkeypatch, name):
     def never(*_, **__):
         pytest.fail("a wrong product was timed")

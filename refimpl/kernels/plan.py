@@ -11,7 +11,7 @@ from refimpl.arrays import bad_argument, check_count
 from refimpl.formats import COO, CSC, CSR, SparseMatrix
 from refimpl.kernels.dispatch import KERNELS, Kernel, checked_product, readable
 from refimpl.kernels.numba_csr import csr_matvec_gathered
-from refimpl.kernels.numba_csr_panels import NARROW, WIDE
+from refimpl.kernels.numba_csr_panels import NARROW, WIDE, csr_matmul_packed_panels
 from refimpl.kernels.numba_csr_tiles import (
     MOST_COLUMNS,
     tile,
@@ -22,7 +22,32 @@ CACHE_BYTES = 2**15  # of a packed panel that a block of columns needs: most of 
 ROW_LENGTH = 20  # values that a row of a tile has on average, where the matrix has so many
 MOST_ROWS = 2048  # in a share: its packed panel of the result then takes 512 KiB
 
-Product = Callable[[np.ndarray, np.ndarray], None]
+
+class Prepared:
+    """A kernel with the arrays of one matrix, converted once for `x` of the matrix's own dtype.
+
+    Parameters
+    ----------
+    kernel : callable
+        Takes the arrays, `x` and `out`.
+    dtype : numpy.dtype
+        Of the matrix.
+    arrays : sequence of ndarray
+        In the order that the kernel takes them.
+    """
+
+    def __init__(
+        self, kernel: Callable[..., None], dtype: np.dtype, arrays: Sequence[np.ndarray]
+    ) -> None:
+        self.kernel, self.dtype = kernel, np.promote_types(dtype, np.float32)
+        self.arrays = tuple(readable(array, self.dtype) for array in arrays)
+
+    def run(self, x: np.ndarray, out: np.ndarray) -> None:
+        """Overwrite `out`, C-contiguous and apart from `x`, with the product."""
+        arrays, dtype = self.arrays, out.dtype
+        if dtype != self.dtype:
+            arrays = tuple(readable(array, dtype) for array in arrays)
+        self.kernel(*arrays, readable(x, dtype), out)
 
 
 class Plan:
@@ -32,22 +57,26 @@ class Plan:
     ----------
     matrix : SparseMatrix
         The matrix.
-    products : dict
-        For the number of axes of `x`: a function of `x` and a workspace, which it fills.
-    nbytes : int
-        Bytes of the arrays that were made for the plan.
+    prepared : dict
+        The kernel to run, for each number of axes of `x`.
 
     Attributes
     ----------
     matrix : SparseMatrix
         As given; the plan answers for this matrix, and it cannot change.
-    nbytes : int
-        As given. The matrix itself comes on top.
     """
 
-    def __init__(self, matrix: SparseMatrix, products: dict[int, Product], nbytes: int) -> None:
-        self.matrix, self.nbytes = matrix, nbytes
-        self._products = products
+    def __init__(self, matrix: SparseMatrix, prepared: dict[int, Prepared]) -> None:
+        self.matrix = matrix
+        self._prepared = prepared
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the plan keeps besides the matrix."""
+        own = {getattr(self.matrix, stored.name).ctypes.data for stored in self.matrix.arrays}
+        kept = [array for prepared in self._prepared.values() for array in prepared.arrays]
+        made = {array.ctypes.data: array.nbytes for array in kept if array.nbytes}
+        return sum(nbytes for address, nbytes in made.items() if address not in own)
 
     def __call__(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Multiply, as `refimpl.kernels.matmul` does with the matrix.
@@ -70,7 +99,7 @@ class Plan:
         return checked_product("kernels.plan", self.matrix, x, out, self._product)
 
     def _product(self, x: np.ndarray, workspace: np.ndarray) -> np.ndarray:
-        self._products[x.ndim](x, workspace)
+        self._prepared[x.ndim].run(x, workspace)
         return workspace
 
     def __repr__(self) -> str:
@@ -105,8 +134,10 @@ def plan(a: SparseMatrix, *, batch: int = WIDE) -> Plan:
     The rows are shared among as many threads as Numba uses when the plan is made
     (``numba.set_num_threads``). It runs on any number of them, and gives the same bits.
 
+    An `x` of a wider dtype than the matrix has its values converted at every call.
+
     Tiles take, for each stored value, 4 bytes in float32 and 2 for its column, and 12 for each
-    row of each tile.
+    row of each tile. A plan for vectors (``batch=1``) only keeps the columns in 2 bytes.
 
     Examples
     --------
@@ -120,45 +151,49 @@ def plan(a: SparseMatrix, *, batch: int = WIDE) -> Plan:
         actual, advice = type(a).__name__, "convert it with CSR.from_dense or CSR.from_scipy"
         raise bad_argument("kernels.plan", "a", "be a SparseMatrix", actual, advice, kind=TypeError)
     check_count("kernels.plan", "batch", batch, 1)
-    own = [row for row in KERNELS if row.format is type(a) and not row.transposed]
-    if own and not isinstance(a, (COO, CSR, CSC)):
-        return Plan(a, {ndim: _straight(a, own, ndim) for ndim in (1, 2)}, 0)
-    return _tiled(a, batch)
-
-
-def _straight(a: SparseMatrix, rows: list[Kernel], ndim: int) -> Product:
-    """The first kernel of the format, with its arrays."""
-    kernel = next(row.function for row in rows if row.x_ndim == ndim)
-    return _with_arrays(kernel, a.dtype, [getattr(a, stored.name) for stored in a.arrays])
-
-
-def _with_arrays(
-    kernel: Callable[..., None], dtype: np.dtype, arrays: Sequence[np.ndarray]
-) -> Product:
-    """A kernel with its arrays, converted once for x of the matrix's own dtype."""
-    planned = np.promote_types(dtype, np.float32)
-    ready = tuple(readable(array, planned) for array in arrays)
-
-    def product(x: np.ndarray, workspace: np.ndarray) -> None:
-        dtype = workspace.dtype
-        inputs = ready if dtype == planned else (readable(array, dtype) for array in ready)
-        kernel(*inputs, readable(x, dtype), workspace)
-
-    return product
-
-
-def _tiled(a: SparseMatrix, batch: int) -> Plan:
+    if not isinstance(a, (COO, CSR, CSC)):
+        rows = [row for row in KERNELS if row.format is type(a) and not row.transposed]
+        if rows:
+            return _as_it_is(a, rows)
     csr = a if isinstance(a, CSR) else CSR.from_coo(a.to_coo())
-    data, indices, indptr = csr.data, csr.indices, csr.indptr
-    width = _block_width(csr, batch)
-    n_shares = get_num_threads() * -(-max(a.shape[0], 1) // (MOST_ROWS * get_num_threads()))
-    tiles, order = tile(indices, indptr, a.shape[1], width=width, n_shares=n_shares)
-    values = data[order]
-    products = {
-        1: _with_arrays(csr_matvec_gathered, a.dtype, [data, indices, indptr]),
-        2: _with_arrays(tiled_matmul, a.dtype, [values, *tiles]),
+    return _for_vectors(a, csr) if batch == 1 else _tiled(a, csr, batch)
+
+
+def _as_it_is(a: SparseMatrix, rows: Sequence[Kernel]) -> Plan:
+    """The first kernels of the format, with its arrays read once."""
+    arrays = [getattr(a, stored.name) for stored in a.arrays]
+    first = {row.x_ndim: row.function for row in reversed(rows)}
+    return Plan(a, {ndim: Prepared(kernel, a.dtype, arrays) for ndim, kernel in first.items()})
+
+
+def _for_vectors(a: SparseMatrix, csr: CSR) -> Plan:
+    """A vector is bound by the bytes of the matrix: 16 bits number the columns where they can."""
+    data, indices, indptr = _values(csr), csr.indices, csr.indptr
+    narrow = np.uint16 if a.shape[1] <= MOST_COLUMNS else indices.dtype
+    gathered = [data, indices.astype(narrow, copy=False), indptr]
+    prepared = {
+        1: Prepared(csr_matvec_gathered, a.dtype, gathered),
+        2: Prepared(csr_matmul_packed_panels, a.dtype, [data, indices, indptr]),
     }
-    return Plan(a, products, values.nbytes + sum(array.nbytes for array in tiles))
+    return Plan(a, prepared)
+
+
+def _tiled(a: SparseMatrix, csr: CSR, batch: int) -> Plan:
+    """A batch is bound by the loads of `x`: tiles keep what is loaded in the nearest cache."""
+    data, indices, indptr = _values(csr), csr.indices, csr.indptr
+    n_threads, width = get_num_threads(), _block_width(csr, batch)
+    n_shares = n_threads * -(-max(a.shape[0], 1) // (MOST_ROWS * n_threads))
+    tiles, order = tile(indices, indptr, a.shape[1], width=width, n_shares=n_shares)
+    prepared = {
+        1: Prepared(csr_matvec_gathered, a.dtype, [data, indices, indptr]),
+        2: Prepared(tiled_matmul, a.dtype, [data[order], *tiles]),
+    }
+    return Plan(a, prepared)
+
+
+def _values(a: CSR) -> np.ndarray:
+    """The values as they are computed with: float16 as float32."""
+    return readable(a.data, np.promote_types(a.dtype, np.float32))
 
 
 def _block_width(a: CSR, batch: int) -> int:

@@ -103,12 +103,28 @@ def test_float16_is_rounded_once():
     np.testing.assert_array_equal(plan(CSR.from_dense(dense))(x), exact.astype(np.float16))
 
 
-@pytest.mark.parametrize("kind", [COO, CSR])
-def test_plan_counts_the_bytes_it_made(kind):
-    product = plan(kind.from_dense(W))
+def tile_bytes(value_bytes):
     nnz, n_rows, n_shares, n_blocks = 4, 3, numba.get_num_threads(), 1
     pointers = n_rows + 1 + n_shares + 1 + n_blocks + 1
-    assert product.nbytes == 6 * nnz + 4 * n_rows + 8 * pointers
+    return (value_bytes + 2) * nnz + 4 * n_rows + 8 * pointers
+
+
+@pytest.mark.parametrize(("dtype", "value_bytes"), [(np.float32, 4), (np.float64, 8)])
+def test_plan_counts_the_bytes_of_its_tiles(dtype, value_bytes):
+    assert plan(CSR.from_dense(W.astype(dtype))).nbytes == tile_bytes(value_bytes)
+
+
+def test_plan_counts_the_rows_it_had_to_make():
+    a = COO.from_dense(W)
+    assert plan(a).nbytes == tile_bytes(4) + CSR.from_coo(a).nbytes
+
+
+def test_plan_counts_values_that_were_widened():
+    assert plan(CSR.from_dense(W.astype(np.float16)), batch=1).nbytes == 4 * 4 + 2 * 4
+
+
+def test_plan_for_vectors_keeps_columns_in_two_bytes():
+    assert plan(CSR.from_dense(W), batch=1).nbytes == 2 * 4
 
 
 @pytest.mark.parametrize("kind", [TwoFour, BSR])

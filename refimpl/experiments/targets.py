@@ -103,6 +103,42 @@ def share_of_time(values: np.ndarray) -> float:
     return 1 / geometric_mean(values)
 
 
+def break_even(runs: Sequence[Run], ours: str, theirs: str = "dense") -> float:
+    """Find the sparsity from which on one contender is faster than another.
+
+    Parameters
+    ----------
+    runs : sequence of dict
+        Of several sparsities, as many of each.
+    ours, theirs : str
+        Contenders.
+
+    Returns
+    -------
+    float
+        Between the two measured sparsities where the geometric mean of the ratios last rises
+        to 1, on a straight line; -inf if it is 1 or more everywhere, inf if it ends below.
+
+    Examples
+    --------
+    >>> runs = [{"sparsity": s, "times": {"dense": (9, 1, 1.0), "ours": (9, 1, speed)}}
+    ...         for s, speed in [(0.5, 0.5), (0.7, 0.75), (0.9, 1.25)]]
+    >>> round(break_even(runs, "ours"), 6)
+    0.8
+    """
+    levels = np.array(sorted({run["sparsity"] for run in runs}))
+    of_level = ([run for run in runs if run["sparsity"] == level] for level in levels)
+    speeds = np.array([geometric_mean(ratios(chosen, ours, [theirs])) for chosen in of_level])
+    slower = np.flatnonzero(speeds < 1)
+    if not slower.size:
+        return -np.inf
+    last = slower[-1]
+    if last == len(levels) - 1:
+        return np.inf
+    around = slice(last, last + 2)
+    return float(np.interp(1, speeds[around], levels[around]))
+
+
 class Target(NamedTuple):
     """One line of the table.
 

@@ -10,6 +10,7 @@ from refimpl.experiments.kernel_grid import NUMBERS
 from refimpl.experiments.targets import (
     TARGETS,
     NotMeasuredError,
+    break_even,
     geometric_mean,
     judge,
     pick,
@@ -80,6 +81,28 @@ def test_ratios_need_a_contender_in_every_run():
 )
 def test_reduction_of_one_two_and_four_is(function, value):
     assert function(np.array([1.0, 2.0, 4.0])) == pytest.approx(value, rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("speeds", "sparsity"),
+    [
+        ({0.5: 0.5, 0.9: 1.5}, 0.7),
+        ({0.5: 2.0, 0.7: 0.5, 0.9: 1.5}, 0.8),
+        ({0.9: 1.5, 0.5: 0.5}, 0.7),
+        ({0.5: 0.5, 0.9: 1.0}, 0.9),
+        ({0.5: 1.0, 0.9: 2.0}, -np.inf),
+        ({0.5: 0.5, 0.9: 0.99}, np.inf),
+    ],
+)
+def test_break_even_is_where_the_curve_last_rises_to_one(speeds, sparsity):
+    runs = csr_record(speeds)["runs"]
+    assert break_even(runs, "plan") == pytest.approx(sparsity)
+
+
+def test_break_even_takes_the_geometric_mean_of_a_sparsity():
+    times = [CSR_TIMES | {"plan": speed} for speed in (0.25, 1.0, 0.5, 4.5)]
+    runs = [a_run("csr", t, sparsity=s) for t, s in zip(times, (0.5, 0.5, 0.9, 0.9), strict=True)]
+    assert break_even(runs, "plan") == pytest.approx(0.7)  # 0.5 at 50 %, 1.5 at 90 %
 
 
 @pytest.mark.parametrize(

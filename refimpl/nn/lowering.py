@@ -66,9 +66,11 @@ def im2col(
     """
     check_array("im2col", "images", images, ndim=4, dtypes=FLOAT_DTYPES)
     h_out, w_out = patch_grid(images.shape[2:], kernel_shape, stride=stride, padding=padding)
-    padded = np.pad(images, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
-    windows = sliding_window_view(padded, kernel_shape, axis=(2, 3))[:, :, ::stride, ::stride]
-    patches = windows.transpose(1, 4, 5, 0, 2, 3)  # (channels, kh, kw, batch, h_out, w_out)
+    frame = (padding, padding)
+    padded = np.pad(images, ((0, 0), (0, 0), frame, frame))
+    windows = sliding_window_view(padded, kernel_shape, axis=(2, 3))
+    strided = windows[:, :, ::stride, ::stride]  # (batch, channels, h_out, w_out, kh, kw)
+    patches = strided.transpose(1, 4, 5, 0, 2, 3)
     n_pixels = patches.shape[0] * patches.shape[1] * patches.shape[2]
     columns = aligned_rows(n_pixels, len(images) * h_out * w_out, images)
     columns.reshape(patches.shape)[...] = patches
@@ -126,8 +128,9 @@ def col2im(
     patches = columns.reshape(channels, kh, kw, batch, h_out, w_out)
     padded = np.zeros((channels, batch, height + 2 * padding, width + 2 * padding), columns.dtype)
     for i in range(kh):
-        for j in range(kw):  # pixel (i, j) of all patches; no two of them are the same pixel
-            rows, cols = slice(i, i + h_out * stride, stride), slice(j, j + w_out * stride, stride)
+        for j in range(kw):  # pixel (i, j) of each patch: no two are the same
+            rows = slice(i, i + h_out * stride, stride)
+            cols = slice(j, j + w_out * stride, stride)
             padded[:, :, rows, cols] += patches[:, i, j]
     images = padded[:, :, padding : padding + height, padding : padding + width]
     return np.ascontiguousarray(images.swapaxes(0, 1))

@@ -74,7 +74,7 @@ def test_dlmc_pattern_survives_conversion(path, fmt):
 PRODUCTS = [
     pytest.param(fmt, rest, id=f"{fmt.kind.__name__}-{len(rest) + 1}D")
     for fmt in IN_SCIPY
-    for rest in ([()] if fmt.kind is COO else [(), (130,)])  # COO: a Python loop, here of minutes
+    for rest in ([()] if fmt.kind is COO else [(), (170,)])  # COO: a Python loop, here of minutes
 ]
 MULTIPLY = {
     "forward": (matmul, lambda a: a),

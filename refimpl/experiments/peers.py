@@ -14,7 +14,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -160,7 +160,8 @@ def thread_counts() -> dict[str, int]:
         By name: ``numba``, ``torch`` and ``mkl`` where they are loaded, and what `threadpoolctl`
         finds in this process.
     """
-    counts = {f"{pool['internal_api']} {i}": pool["num_threads"] for i, pool in _pools()}
+    pools = enumerate(threadpool_info())
+    counts = {f"{pool['internal_api']} {i}": pool["num_threads"] for i, pool in pools}
     counts["numba"] = numba.get_num_threads()
     if not isinstance(torch(), str):
         counts["torch"] = torch().get_num_threads()
@@ -189,10 +190,6 @@ def _check_threads(n: int, counts: dict[str, int]) -> None:
     if set(counts.values()) != {n}:
         advice = "a time with another number of threads compares cores, not kernels"
         raise bad_argument("peers.pinned", "every library", f"use {n} threads", counts, advice)
-
-
-def _pools() -> Iterator[tuple[int, dict[str, Any]]]:
-    return enumerate(threadpool_info())
 
 
 def _mkl_version(mkl: ModuleType) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +104,11 @@ def test_pinned_refuses_two_threads_where_pools_wait_in_circles(monkeypatch):
     sentence = "the environment must have .* for 2 threads, got .*; start with make bench"
     with pytest.raises(ValueError, match=sentence), peers.pinned(2):
         pass
+
+
+def test_make_bench_sets_the_environment_for_threads():
+    (line,) = re.findall(r"^POOLS := (.*)$", (ROOT / "Makefile").read_text("utf8"), re.M)
+    assert dict(word.split("=") for word in line.split()) == peers.FOR_THREADS
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="Numba was started with one thread")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from refimpl.experiments import kernel_first_look, kernel_grid, magnitude_curve, sparse_step
+from refimpl.experiments import (
+    kernel_first_look,
+    kernel_grid,
+    magnitude_curve,
+    sparse_step,
+    two_four_walk,
+)
 from refimpl.experiments.runner import run
 from refimpl.experiments.summary import summarize, write_summary
 
 # Each module has a docstring that says what it shows, SETTINGS, SEEDS and run_once(setting, seed).
 # Where means over seeds are not the point, it also has condense(records) and report(condensed).
-EXPERIMENTS = (magnitude_curve, kernel_first_look, kernel_grid, sparse_step)
+EXPERIMENTS = (magnitude_curve, kernel_first_look, kernel_grid, sparse_step, two_four_walk)
 
 __all__ = ["EXPERIMENTS", "run", "summarize", "write_summary"]

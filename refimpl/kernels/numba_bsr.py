@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numba import get_num_threads, njit, prange
 from numba.core.codegen import get_host_cpu_features
-from numba.extending import overload
+from numba.extending import overload, register_jitable
 
 from refimpl.kernels.numba_csr import compiled
 from refimpl.kernels.numba_csr_panels import share_of_rows
@@ -67,7 +67,6 @@ def bsr_matmul(data, indices, indptr, x, out):
                         y[j] += value * source[j]
 
 
-@compiled
 def bsr_matmul_row_panels(data, indices, indptr, x, out):
     """Multiply BSR with a dense matrix, a panel of one row of the result in registers.
 
@@ -81,17 +80,9 @@ def bsr_matmul_row_panels(data, indices, indptr, x, out):
     A register panel: 256 bytes of a row of `out` stay in registers until their sum is done, and
     are stored once. A value now costs the load of its panel of `x`, and nothing else.
     """
-    _, r, _ = data.shape
-    wide = lanes_of(x, 1)
-    for row in prange(indptr.size - 1):
-        first, last = indptr[row], indptr[row + 1]
-        for j in range(0, out.shape[1], wide):
-            y = out[row * r : (row + 1) * r, j : j + wide]
-            for p in range(r):
-                _one_row(data, None, indices, first, last, p, x[:, j : j + wide], y, wide)
+    _multiply_in_place(data, indices, indptr, x, out, 0)
 
 
-@compiled
 def bsr_matmul_register_blocks(data, indices, indptr, x, out):
     """Multiply BSR with a dense matrix, panels of four rows of the result in registers.
 
@@ -105,13 +96,7 @@ def bsr_matmul_register_blocks(data, indices, indptr, x, out):
     A register block: the rows of a block all need the same panel of `x`. Four of them are
     summed side by side, so that each load of it serves four multiplications.
     """
-    _, r, _ = data.shape
-    wide = lanes_of(x, 1)
-    for row in prange(indptr.size - 1):
-        first, last = indptr[row], indptr[row + 1]
-        for j in range(0, out.shape[1], wide):
-            y = out[row * r : (row + 1) * r, j : j + wide]
-            _row_of_blocks(data, None, indices, first, last, x[:, j : j + wide], y, wide)
+    _multiply_in_place(data, indices, indptr, x, out, _by_fours(data.shape[1]))
 
 
 def bsr_matmul_packed_panels(data, indices, indptr, x, out):
@@ -128,13 +113,13 @@ def bsr_matmul_packed_panels(data, indices, indptr, x, out):
     rows lie a whole row of `x` apart and share few of the cache's sets, and most begin in the
     middle of a cache line.
 
-    A narrow last panel: what is left of the batch takes half of the registers where that is
-    enough.
+    A narrow last panel: what is left of the batch takes a half or a quarter of the registers
+    where that is enough.
 
     Equal work: each thread takes an equal share of the blocks of all panels, in order, and
     packs the panels that it meets.
     """
-    _share_panels(data, None, indices, indptr, x, out, _equal_shares(indptr))
+    _share_panels(data, None, indices, indptr, x, out, get_num_threads())
 
 
 def bsr_matmul_transposed(data, indices, indptr, x, out):
@@ -157,7 +142,8 @@ def bsr_matmul_transposed(data, indices, indptr, x, out):
     """
     n_columns = len(out) // data.shape[2]
     order, rows, starts = _blocks_by_column(indices, indptr, n_columns)
-    _share_panels(data.transpose(0, 2, 1), order, rows, starts, x, out, _equal_shares(starts))
+    by_column = (data.transpose(0, 2, 1), order, rows, starts)
+    _share_panels(*by_column, x, out, get_num_threads())
 
 
 @compiled
@@ -181,14 +167,14 @@ def bsr_matvec(data, indices, indptr, x, out):
     Four rows at a time: they share the load of `x`, and none waits for another's sum.
     """
     _, r, c = data.shape
-    by_fours = r - r % 4 if c % 4 == 0 else 0
+    fours = _by_fours(r) if c % 4 == 0 else 0
     for row in prange(indptr.size - 1):
-        for p in range(0, by_fours, 4):
+        for p in range(0, fours, 4):
             if c % 16 == 0:
                 _dot_four_rows(data, indices, indptr, row, p, x, out, 16)
             else:
                 _dot_four_rows(data, indices, indptr, row, p, x, out, 4)
-        for p in range(by_fours, r):
+        for p in range(fours, r):
             total = out.dtype.type(0)
             for k in range(indptr[row], indptr[row + 1]):
                 for q in range(c):
@@ -219,7 +205,7 @@ def lanes_of(x, parts):
     x : ndarray of float32 or float64
         Only its dtype counts.
     parts : int
-        1 or 2; a literal.
+        1, 2 or 4; a literal.
 
     Returns
     -------
@@ -245,66 +231,95 @@ def _compiled_lanes_of(x, parts):
     return lambda x, parts: lanes  # noqa: ARG005 - the signature of `lanes_of`
 
 
-def _equal_shares(indptr):
-    """Cut the rows of blocks into a share for each thread: where each begins, and the end."""
-    n_threads = get_num_threads()
-    return np.array([share_of_rows(indptr, share, n_threads) for share in range(n_threads + 1)])
+@register_jitable
+def _by_fours(n):
+    """How many of `n` rows are taken by fours."""
+    return n - n % 4
 
 
 @compiled
-def _share_panels(data, order, sources, indptr, x, out, shares):
-    """Compute the product panel by panel; `order` is None if blocks are read as they lie."""
-    wide, n_threads = lanes_of(x, 1), shares.size - 1
+def _multiply_in_place(data, indices, indptr, x, out, fours):
+    """Compute the product from panels of `x` as they lie, the first `fours` rows by fours."""
+    r, n_rows, wide = data.shape[1], indptr.size - 1, lanes_of(x, 1)
+    whole = out.shape[1] - out.shape[1] % wide
+    for row in prange(n_rows):
+        first, last = indptr[row], indptr[row + 1]
+        for j in range(0, whole, wide):
+            panel, y = x[:, j : j + wide], out[row * r : (row + 1) * r, j : j + wide]
+            _row_of_blocks(data, None, indices, first, last, panel, y, fours, wide)
+    rest, y = x[:, whole:], out[:, whole:]  # of the batch, less than a panel
+    _multiply_packed(data, None, indices, indptr, 0, n_rows, rest, y, fours, wide)
+
+
+@compiled
+def _share_panels(data, order, sources, indptr, x, out, n_threads):
+    """Compute the product from packed panels; `order` is None if blocks are read as they lie."""
+    wide = lanes_of(x, 1)
     n_panels = (out.shape[1] + wide - 1) // wide
     for thread in prange(n_threads):
         # Each panel has n_threads shares of rows, and each thread takes n_panels shares in order.
         begin, end = thread * n_panels, (thread + 1) * n_panels
         for panel in range(begin // n_threads, (end + n_threads - 1) // n_threads):
-            first = shares[max(begin - panel * n_threads, 0)]
-            last = shares[min(end - panel * n_threads, n_threads)]
+            first = share_of_rows(indptr, max(begin - panel * n_threads, 0), n_threads)
+            last = share_of_rows(indptr, min(end - panel * n_threads, n_threads), n_threads)
             j = panel * wide
-            n = min(out.shape[1] - j, wide)
-            xs, ys = x[:, j : j + n], out[:, j : j + n]
-            if 2 * n > wide:
-                _multiply_packed(data, order, sources, indptr, first, last, xs, ys, lanes_of(x, 1))
-            else:
-                _multiply_packed(data, order, sources, indptr, first, last, xs, ys, lanes_of(x, 2))
+            x_panel, y = x[:, j : j + wide], out[:, j : j + wide]
+            _multiply_panel(data, order, sources, indptr, first, last, x_panel, y)
 
 
 @njit
-def _multiply_packed(data, order, sources, indptr, first, last, x, out, lanes):
-    """Write rows `first` to `last` of blocks of the product with a panel."""
-    if first == last:
+def _multiply_panel(data, order, sources, indptr, first, last, x, out):
+    """Write rows `first` to `last` of blocks, in registers as few as the columns of `x` allow."""
+    n, wide, fours = out.shape[1], lanes_of(x, 1), _by_fours(data.shape[1])
+    if n > wide // 2:
+        _multiply_packed(data, order, sources, indptr, first, last, x, out, fours, lanes_of(x, 1))
+    elif n > wide // 4:
+        _multiply_packed(data, order, sources, indptr, first, last, x, out, fours, lanes_of(x, 2))
+    else:
+        _multiply_packed(data, order, sources, indptr, first, last, x, out, fours, lanes_of(x, 4))
+
+
+@njit
+def _multiply_packed(data, order, sources, indptr, first, last, x, out, fours, lanes):
+    """Write rows `first` to `last` of blocks from a packed copy of `x`, at most a panel wide."""
+    if first == last or x.shape[1] == 0:
         return
-    packed = aligned_rows(x.shape[0], lanes, x)
-    for i in range(x.shape[0]):
-        store_panel(packed, i, 0, load_panel_head(x, i, 0, lanes, x.shape[1]))
-    r = data.shape[1]
+    r, packed = data.shape[1], _packed(x, lanes)
     for row in range(first, last):
-        y = out[row * r : (row + 1) * r]
-        _row_of_blocks(data, order, sources, indptr[row], indptr[row + 1], packed, y, lanes)
+        begin, end, y = indptr[row], indptr[row + 1], out[row * r : (row + 1) * r]
+        _row_of_blocks(data, order, sources, begin, end, packed, y, fours, lanes)
 
 
 @njit
-def _row_of_blocks(data, order, sources, first, last, x, y, lanes):
-    """Write the r rows of a panel that a row of blocks has, by fours while there are four."""
-    r = data.shape[1]
-    rest = r - r % 4
-    for p in range(0, rest, 4):
+def _packed(x, lanes):
+    """Copy a panel to memory where its rows follow each other, and fill it up with zeros."""
+    packed, n = aligned_rows(x.shape[0], lanes, x), x.shape[1]
+    for i in range(x.shape[0]):
+        if n == lanes:
+            store_panel(packed, i, 0, load_panel(x, i, 0, lanes))
+        else:
+            store_panel(packed, i, 0, load_panel_head(x, i, 0, lanes, n))
+    return packed
+
+
+@njit
+def _row_of_blocks(data, order, sources, first, last, x, y, fours, lanes):
+    """Write the r rows that a row of blocks has in a panel, the first `fours` by fours."""
+    for p in range(0, fours, 4):
         _four_rows(data, order, sources, first, last, p, x, y, lanes)
-    for p in range(rest, r):
+    for p in range(fours, data.shape[1]):
         _one_row(data, order, sources, first, last, p, x, y, lanes)
 
 
 @njit
 def _four_rows(data, order, sources, first, last, p, x, y, lanes):
     """Write rows p to p + 3 of a panel, the sums over all blocks of their row of blocks."""
-    c, n = data.shape[2], x.shape[1]
+    c = data.shape[2]
     y0 = y1 = y2 = y3 = zero_panel(x, lanes)
     for k in range(first, last):
         block, top = k if order is None else order[k], sources[k] * c
         for q in range(c):
-            x_panel = load_panel_head(x, top + q, 0, lanes, n)
+            x_panel = load_panel(x, top + q, 0, lanes)
             y0 = multiply_add(y0, data[block, p, q], x_panel)
             y1 = multiply_add(y1, data[block, p + 1, q], x_panel)
             y2 = multiply_add(y2, data[block, p + 2, q], x_panel)
@@ -318,12 +333,12 @@ def _four_rows(data, order, sources, first, last, p, x, y, lanes):
 @njit
 def _one_row(data, order, sources, first, last, p, x, y, lanes):
     """Write row p of a panel, the sum over all blocks of its row of blocks."""
-    c, n = data.shape[2], x.shape[1]
+    c = data.shape[2]
     total = zero_panel(x, lanes)
     for k in range(first, last):
         block, top = k if order is None else order[k], sources[k] * c
         for q in range(c):
-            x_panel = load_panel_head(x, top + q, 0, lanes, n)
+            x_panel = load_panel(x, top + q, 0, lanes)
             total = multiply_add(total, data[block, p, q], x_panel)
     store_panel_head(y, p, 0, total, y.shape[1])
 

@@ -15,6 +15,13 @@ from refimpl.experiments.summary import summarize, write_summary
 
 # Each module has a docstring that says what it shows, SETTINGS, SEEDS and run_once(setting, seed).
 # Where means over seeds are not the point, it also has condense(records) and report(condensed).
-EXPERIMENTS = (magnitude_curve, kernel_first_look, kernel_grid, blocks_walk, sparse_step, two_four_walk)
+EXPERIMENTS = (
+    magnitude_curve,
+    kernel_first_look,
+    kernel_grid,
+    blocks_walk,
+    sparse_step,
+    two_four_walk,
+)
 
 __all__ = ["EXPERIMENTS", "run", "summarize", "write_summary"]

@@ -202,14 +202,14 @@ def feature_rows(activations: np.ndarray, dtype: np.dtype | None = None) -> np.n
     ((2, 16), [[1.0, 3.0, 0.0], [2.0, 4.0, 0.0]])
     """
     dtype = np.dtype(dtype or activations.dtype).newbyteorder("=")
-    rows = activations.T if _are_rows(activations, dtype) else _copied_rows(activations, dtype)
-    rows = rows.view()
+    rows = activations.T  # a new array object, whose flag is nobody else's
+    if not _is_laid_out(rows, dtype):
+        rows = _copied_rows(activations, dtype)
     rows.flags.writeable = False
     return rows
 
 
-def _are_rows(activations: np.ndarray, dtype: np.dtype) -> bool:
-    rows = activations.T
+def _is_laid_out(rows: np.ndarray, dtype: np.dtype) -> bool:
     sound = rows.dtype == dtype and rows.flags.c_contiguous
     return sound and rows.shape[1] % LANES == 0 and rows.ctypes.data % 64 == 0
 

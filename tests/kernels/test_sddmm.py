@@ -31,16 +31,23 @@ A = CSR.from_dense(W)
 def check_gradient(actual, dy, x, pattern):
     """Hold each number against the sum of the dense gradient where its value stands.
 
-    Where that is, a matrix of one 1 among zeros says: the loss is linear in the stored values.
+    Where that is, the dense matrix of the values 1, 2, 3, ... shows.
     """
     dense = dy.T.astype(np.float64) @ x.astype(np.float64)
     bound = product_bound(dy.T, x, actual.dtype)
     assert actual.shape == pattern.stored_values.shape
-    for k, number in enumerate(actual.ravel()):
-        one = np.zeros(actual.size)
-        one[k] = 1
-        stands = pattern.with_values(one.reshape(actual.shape)).to_dense() != 0
-        assert abs(number - dense[stands].sum()) <= bound[stands].sum()
+    numbers = np.arange(1.0, actual.size + 1)
+    shown = pattern.with_values(numbers.reshape(actual.shape)).to_dense()
+    for number, dw in zip(numbers, actual.ravel(), strict=True):
+        stands = shown == number
+        assert abs(dw - dense[stands].sum()) <= bound[stands].sum()
+
+
+def activations(shape, dtype):
+    """Awkward numbers, most of them equal, or numbers that all differ."""
+    awkward = hnp.arrays(dtype, shape, elements=values(dtype.type))
+    rngs = st.integers(0, 99).map(np.random.default_rng)
+    return awkward | rngs.map(lambda rng: rng.uniform(-8, 8, shape).astype(dtype))
 
 
 @st.composite
@@ -48,11 +55,7 @@ def factors(draw, fmt, dtypes=(np.float32, np.float64)):
     """A pattern, and dy and x that fit it; some batches are longer than a panel."""
     dense = draw(fmt.matrices(dtypes=dtypes, max_side=6))
     batch = draw(st.integers(0, 5) | st.sampled_from([15, 16, 17, 40]))
-    elements = values(dense.dtype.type)
-    dy, x = (
-        draw(layouts(draw(hnp.arrays(dense.dtype, (batch, n), elements=elements))))
-        for n in dense.shape
-    )
+    dy, x = (draw(layouts(draw(activations((batch, n), dense.dtype)))) for n in dense.shape)
     return dy, x, fmt.from_dense(dense)
 
 

@@ -62,7 +62,7 @@ class SDDMMKernel(NamedTuple):
         """
         names = (stored.name for stored in pattern.arrays if stored.name != pattern.valued)
         factors = (x, dy) if self.transposed else (dy, x)
-        rows = (feature_rows(factor, out.dtype) for factor in factors)
+        rows = (_rows(factor, out.dtype) for factor in factors)
         self.function(*(getattr(pattern, name) for name in names), *rows, np.asarray(out))
 
 
@@ -178,21 +178,25 @@ def sddmm_by_example(dy: np.ndarray, x: np.ndarray, pattern: SparseMatrix) -> np
     return totals[1:].astype(dw.dtype).reshape(values.shape)  # number 0 is no value's
 
 
-def feature_rows(activations: np.ndarray, dtype: np.dtype | None = None) -> np.ndarray:
+def feature_rows(activations: np.ndarray) -> np.ndarray:
     """Lay out activations feature by feature, as the kernels read them fastest.
 
     Parameters
     ----------
-    activations : ndarray of float, shape (batch, n_features)
+    activations : ndarray of float16, float32 or float64, shape (batch, n_features)
         Any memory layout.
-    dtype : dtype, optional
-        Of the rows; that of the activations by default.
 
     Returns
     -------
     ndarray, shape (n_features, batch rounded up to a multiple of 16)
-        C-contiguous and read-only: the transpose, filled up with zeros. Each row begins on a
-        cache line, as a vector load wants it. No copy where memory holds this already.
+        C-contiguous and read-only: the transpose, filled up with zeros. In float32 and float64
+        each row begins on a cache line, as a vector load wants it. No copy where memory holds
+        this already.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `activations` is no NumPy matrix of floats.
 
     Examples
     --------
@@ -201,7 +205,13 @@ def feature_rows(activations: np.ndarray, dtype: np.dtype | None = None) -> np.n
     >>> rows.shape, rows[:, :3].tolist()
     ((2, 16), [[1.0, 3.0, 0.0], [2.0, 4.0, 0.0]])
     """
-    dtype = np.dtype(dtype or activations.dtype).newbyteorder("=")
+    where = "kernels.feature_rows"
+    check_numpy(where, "activations", activations)
+    check_array(where, "activations", activations, ndim=2, dtypes=FLOAT_DTYPES)
+    return _rows(activations, activations.dtype.newbyteorder("="))
+
+
+def _rows(activations: np.ndarray, dtype: np.dtype) -> np.ndarray:
     rows = activations.T  # a new array object, whose flag is nobody else's
     if not _is_laid_out(rows, dtype):
         rows = _copied_rows(activations, dtype)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -316,3 +318,29 @@ def test_feature_rows_are_not_copied_twice():
 
 def test_feature_rows_of_another_byte_order_are_native():
     assert feature_rows(np.ones((16, 2), ">f4")).dtype == np.dtype("f4")
+
+
+@pytest.mark.parametrize(
+    ("activations", "error", "message"),
+    [
+        ([[1.0]], TypeError, "be an array, got list"),
+        (np.ones(3), ValueError, r"have 2 axes, got shape \(3,\)"),
+        (np.ones((2, 2), int), TypeError, "be float16 or float32 or float64, got int64"),
+    ],
+)
+def test_feature_rows_refuse_what_is_no_batch(activations, error, message):
+    with pytest.raises(error, match=rf"^kernels\.feature_rows: activations must {message}"):
+        feature_rows(activations)
+
+
+@pytest.mark.parametrize("function", [feature_rows, lambda x: sddmm(x, x, A)])
+def test_arrays_on_a_gpu_are_refused(function, monkeypatch):
+    class ndarray:  # noqa: N801 - stands in for cupy.ndarray
+        ndim, shape, dtype = 2, (2, 2), np.dtype(np.float32)
+
+    ndarray.__module__ = "cupy"
+    cupy = types.ModuleType("cupy")
+    cupy.ndarray = ndarray
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    with pytest.raises(TypeError, match="must be a NumPy array, got a CuPy array; move it"):
+        function(ndarray())

@@ -9,7 +9,7 @@ on a machine that does nothing else.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -24,8 +24,9 @@ from refimpl.measure import compare, speedup
 
 __all__ = ["SEEDS", "SETTINGS", "condense", "report", "run_once"]
 
-ROUNDS = 9
+ROUNDS = 7
 LEAD_IN = 3e-3  # seconds: longer than the threads of the contender before wait in circles
+BUSY_SECONDS = 0.1  # for which cores are counted
 MOST_CORES = 1.2  # that a product on one thread may keep busy
 DIGITS = 4  # of a recorded number
 NUMBERS = ("seconds", "spread", "speedup", "low", "high")  # of a contender
@@ -56,6 +57,7 @@ def _patterns(batches: Sequence[int]) -> Iterator[dict]:
 
 
 ONE = ((1024, 1024),)
+TWO_SHAPES = (*ONE, (2048, 512))
 BOTH = {"transposed": [False, True]}
 SETTINGS = (
     *_grid("cores", ONE, sparsity=[0.9], batch=[256], threads=[1, 2]),
@@ -64,7 +66,7 @@ SETTINGS = (
     *_grid("denser", SQUARES, sparsity=[0.3, 0.4], batch=[64, 256]),
     *_grid("offset", ONE, sparsity=[0.5, 0.9], batch=[16, 64, 256], offset=[16]),
     *_patterns(BATCHES),
-    *_grid("bsr", SQUARES, block=[4, 16], sparsity=SPARSITIES, batch=[16, 64, 256]),
+    *_grid("bsr", TWO_SHAPES, block=[4, 16], sparsity=SPARSITIES, batch=[16, 64, 256]),
     *_grid("bsr", ONE, block=[4, 16], sparsity=SPARSITIES, batch=[256], threads=[2]),
     *_grid("two_four", SHAPES, batch=[64, 128, 256, 512]),
     *_grid("two_four", ONE, batch=[256], threads=[2]),
@@ -87,7 +89,7 @@ def run_once(setting: dict[str, Any], seed: int) -> dict[str, Any]:
     setting : dict
         ``kind``, a key of `refimpl.experiments.kernel_cases.CASES`; ``threads``; and what the
         kind needs: ``rows``, ``columns``, ``sparsity``, ``batch``, ``block``, ``format``,
-        ``file``. Fewer ``rounds`` than 9 make a quick trial.
+        ``file``. Fewer ``rounds`` than 7 make a quick trial.
     seed : int
         Draws weight and factors.
 
@@ -97,9 +99,10 @@ def run_once(setting: dict[str, Any], seed: int) -> dict[str, Any]:
         ``rows``, ``columns`` and ``nnz`` of the weight, and for each contender
         ``<name>_seconds``, the median of a call; ``<name>_spread``, the interquartile range;
         ``<name>_speedup`` over the first contender, the median of the ratios round by round, and
-        their quartiles ``<name>_low`` and ``<name>_high``. For the kind ``cores`` instead
-        ``<name>_cores``, how many a contender keeps busy, and ``peers``. ``missing`` alone, a
-        sentence, where this machine does not have the setting's file.
+        their quartiles ``<name>_low`` and ``<name>_high``. On one thread these are seconds of
+        the processor, which pass only while this process computes; on two they are seconds.
+        For the kind ``cores`` instead ``<name>_cores``, how many a contender keeps busy, and
+        ``peers``. ``missing`` alone, a sentence, where this machine does not have the file.
 
     Raises
     ------
@@ -116,7 +119,10 @@ def run_once(setting: dict[str, Any], seed: int) -> dict[str, Any]:
 
 
 def _times(case: Case, setting: dict[str, Any]) -> dict[str, float]:
-    times = compare(case.products, repeats=setting.get("rounds", ROUNDS), lead_in=LEAD_IN)
+    """Time the contenders; on one thread by a clock that stops while another program runs."""
+    clock = time.process_time if setting["threads"] == 1 else time.perf_counter
+    rounds = setting.get("rounds", ROUNDS)
+    times = compare(case.products, repeats=rounds, lead_in=LEAD_IN, clock=clock)
     baseline = next(iter(times.values()))
     result = {}
     for name, measured in times.items():
@@ -126,18 +132,23 @@ def _times(case: Case, setting: dict[str, Any]) -> dict[str, float]:
 
 
 def _cores(case: Case, setting: dict[str, Any]) -> dict[str, Any]:
-    """Divide the time of all threads by the time that passes."""
-    rounds = setting.get("rounds", ROUNDS)
-    passed, used = (
-        compare(case.products, repeats=rounds, lead_in=LEAD_IN, clock=clock)
-        for clock in (time.perf_counter, time.process_time)
-    )
-    cores = {name: used[name].median / passed[name].median for name in case.products}
+    """Measure how many cores each contender keeps busy, and name the peers."""
+    cores = {name: _busy_cores(product) for name, product in case.products.items()}
     if setting["threads"] == 1 and max(cores.values()) > MOST_CORES:
         requirement, advice = "keep one core busy on one thread", "look for a pool nobody pinned"
         raise bad_argument("bench", "every product", requirement, cores, advice)
     stated = [peer._asdict() for peer in peers()]
     return {f"{name}_cores": value for name, value in cores.items()} | {"peers": stated}
+
+
+def _busy_cores(product: Callable[[], object]) -> float:
+    """Divide the time of all threads by the time that passes, in the second of two stretches."""
+    for _ in range(2):
+        start, used = time.perf_counter(), time.process_time()
+        while time.perf_counter() < start + BUSY_SECONDS:
+            product()
+        ratio = (time.process_time() - used) / (time.perf_counter() - start)
+    return ratio
 
 
 def condense(records: Sequence[dict[str, Any]]) -> dict[str, Any]:

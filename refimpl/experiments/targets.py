@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Run = dict[str, Any]
+QUIET = 0.9  # of a core that a thread has on a machine that does nothing else
 SPEEDUP = 2  # where it stands among the numbers of a contender
 
 
@@ -75,11 +76,13 @@ def ratios(runs: Sequence[Run], ours: str, theirs: Sequence[str]) -> np.ndarray:
     """
     if not runs:
         raise NotMeasuredError("not measured")
-    missing = [name for name in (ours, *theirs) if any(name not in run["times"] for run in runs)]
+    everybody = (ours, *theirs)
+    missing = [name for name in everybody if any(name not in run["times"] for run in runs)]
     if missing:
         raise NotMeasuredError(f"not measured without {' and '.join(missing)}")
-    speed = {name: [run["times"][name][SPEEDUP] for run in runs] for name in (ours, *theirs)}
-    return np.array(speed[ours]) / np.max([speed[name] for name in theirs], axis=0)
+    speed = {name: [run["times"][name][SPEEDUP] for run in runs] for name in everybody}
+    best = np.max([speed[name] for name in theirs], axis=0)
+    return np.array(speed[ours]) / best
 
 
 def geometric_mean(values: np.ndarray) -> float:
@@ -291,11 +294,14 @@ def report(record: Mapping[str, Any]) -> str:
     str
         Lines of text.
     """
-    peers = [f"{peer['library']}: {peer['missing'] or peer['version']}" for peer in record["peers"]]
+    notes = [f"{peer['library']}: {peer['missing'] or peer['version']}" for peer in record["peers"]]
+    share = min(record["cores"].get("1", {"nothing": 1.0}).values())
+    if share < QUIET:
+        notes.append(f"The machine was busy: a thread had {share:.2f} of a core.")
     rows = [("kernel", "target", "measured", "")]
     for verdict in judge(record):
         measured = "-" if verdict.measured is None else f"{verdict.measured:.2f}x"
         rows.append((verdict.kernel, verdict.requirement, measured, verdict.verdict))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-    return "\n".join([*peers, *record["missing"], "", *table])
+    return "\n".join([*notes, *record["missing"], "", *table])

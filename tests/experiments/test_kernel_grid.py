@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 
 import numba
@@ -72,6 +73,19 @@ def test_everything_is_timed_on_the_threads_of_the_setting(monkeypatch):
     monkeypatch.setattr(kernel_grid, "compare", spy)
     run_once(SMALL, 0)
     assert threads == [1]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_one_thread_is_timed_while_it_computes(monkeypatch):
+    clocks, compare = [], kernel_grid.compare
+
+    def spy(functions, clock, **options):
+        clocks.append(clock)
+        return compare(functions, clock=clock, **options)
+
+    monkeypatch.setattr(kernel_grid, "compare", spy)
+    run_once(SMALL, 0)
+    assert clocks == [time.process_time]
 
 
 @pytest.mark.usefixtures("tiny")

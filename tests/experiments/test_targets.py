@@ -33,7 +33,8 @@ def record_of(*runs):
         {"name": "scipy", "library": "SciPy", "version": "1.17", "missing": None},
         {"name": "torch", "library": "PyTorch", "version": None, "missing": "not installed"},
     ]
-    return {"peers": peers, "missing": ["no layer.smtx"], "runs": list(runs)}
+    cores = {"1": {"dense": 1.0, "scipy": 0.95}}
+    return {"peers": peers, "cores": cores, "missing": ["no layer.smtx"], "runs": list(runs)}
 
 
 def csr_record(plan_speeds):
@@ -233,6 +234,12 @@ def test_report_names_peers_and_what_is_missing():
         "PyTorch: not installed",
         "no layer.smtx",
     ]
+
+
+@pytest.mark.parametrize(("share", "busy"), [(0.89, True), (0.95, False)])
+def test_report_says_when_the_machine_was_busy(share, busy):
+    record = record_of() | {"cores": {"1": {"dense": 1.0, "scipy": share}}}
+    assert ("The machine was busy: a thread had 0.89 of a core." in report(record)) is busy
 
 
 def test_speedup_stands_where_the_record_writes_it():

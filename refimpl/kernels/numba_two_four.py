@@ -41,8 +41,8 @@ from refimpl.kernels.vectors import (
 
 GROUPS, COLUMNS, VALUES = 8, 32, 16  # that a word of metadata describes
 PANEL_BYTES = 2**15  # of a panel that stay in a first-level cache, with room for what streams by
-ROWS = 256  # that pass over all blocks before the next rows do
-AHEAD = 4  # rows: about as long as the memory takes to answer
+ROWS = 64  # that pass over all blocks before the next rows do: few pages of memory at a time
+AHEAD = 8  # rows: longer than the memory takes to answer
 
 
 @compiled
@@ -133,8 +133,8 @@ def two_four_matmul_cache_blocks(values, meta, x, out):
     Notes
     -----
     Cache blocks: of a packed panel, a block of columns of the matrix needs 32 KB, which stay in
-    the first-level cache while a few hundred rows pass over them. In exchange, `out` is loaded
-    and stored once for each block.
+    the first-level cache while 64 rows pass over them. In exchange, `out` is loaded and stored
+    once for each block.
     """
     n_threads, n_words = get_num_threads(), block_words(WIDE, x.itemsize)
     _share_panels(values, meta, x, out, n_threads, n_words, ROWS, 0)
@@ -152,7 +152,7 @@ def two_four_matmul_prefetched_blocks(values, meta, x, out):
     -----
     Prefetching: within a block, consecutive rows of the matrix lie a whole row apart, mostly on
     another page of memory. The hardware sees no stream to run ahead of, so the kernel asks
-    for what it will need four rows later.
+    for what it will need eight rows later.
     """
     n_threads, n_words = get_num_threads(), block_words(WIDE, x.itemsize)
     _share_panels(values, meta, x, out, n_threads, n_words, ROWS, AHEAD)

@@ -18,6 +18,7 @@ from refimpl.kernels.numba_two_four import (
     COLUMNS,
     GROUPS,
     PANEL_BYTES,
+    ROWS,
     VALUES,
     block_words,
 )
@@ -29,6 +30,7 @@ from refimpl.kernels.vectors import (
     prefetch,
     store_panel,
     store_panel_head,
+    zero_panel,
 )
 
 
@@ -51,78 +53,83 @@ def two_four_matmul_transposed(values, meta, x, out):
     A panel of `x` in registers: 64 numbers of a row of `x` are loaded once for all the values
     that they are multiplied with.
 
-    Cache blocks: 64 columns of the result, as many rows of them as 32 KB hold, stay in the
-    first-level cache while the matrix passes by. Each value costs a load and a store there, so
-    stores set the pace: one of 64 bytes a cycle, where a processor can do two fused
-    multiply-adds.
+    Cache blocks: 64 columns of the result are summed side by side, and of these, as many rows as
+    32 KB hold stay in the first-level cache while 64 rows of the matrix pass by. Each value costs
+    a load and a store there, so stores set the pace: one of 64 bytes a cycle, where a processor
+    can do two fused multiply-adds.
 
-    Threads share the blocks, so that no two of them add to the same number.
+    Threads share the panels, or the columns of the matrix, so that no two of them add to the same
+    number.
     """
     n_threads, n_words = get_num_threads(), block_words(WIDE, x.itemsize)
-    _share_blocks(values, meta, x, out, n_threads, n_words)
+    _share_panels(values, meta, x, out, n_threads, n_words)
 
 
 @compiled
-def _share_blocks(values, meta, x, out, n_threads, n_words):
-    (n_wide, n_panels), n_meta = panels(out.shape[1]), meta.shape[1]
+def _share_panels(values, meta, x, out, n_threads, n_words):
+    n_wide, n_panels = panels(out.shape[1])
+    n_shares = 1 if n_panels % n_threads == 0 else n_threads
     many = n_words * (WIDE // NARROW)  # a block of a narrow panel has more columns
-    wide_blocks, narrow_blocks = (n_meta + n_words - 1) // n_words, (n_meta + many - 1) // many
-    n_tasks = n_wide * wide_blocks + (n_panels - n_wide) * narrow_blocks
     for thread in prange(n_threads):
-        room = aligned_rows(1, COLUMNS * n_words * WIDE, x)
-        for task in tasks_of(thread, n_threads, n_tasks):
-            rest = task - n_wide * wide_blocks
-            if rest < 0:
-                panel, first = task // wide_blocks, task % wide_blocks * n_words
-                words = range(first, min(first + n_words, n_meta))
-                write_wide(values, meta, words, x, first_column(panel, n_wide), room, out)
+        sums = aligned_rows(1, out.shape[0] * WIDE, x)
+        for task in tasks_of(thread, n_threads, n_panels * n_shares):
+            panel, share = task // n_shares, task % n_shares
+            j, words = first_column(panel, n_wide), tasks_of(share, n_shares, meta.shape[1])
+            if panel < n_wide:
+                write_wide(values, meta, words, n_words, x, j, sums, out)
             else:
-                panel, first = n_wide + rest // narrow_blocks, rest % narrow_blocks * many
-                words = range(first, min(first + many, n_meta))
-                write_narrow(values, meta, words, x, first_column(panel, n_wide), room, out)
+                write_narrow(values, meta, words, many, x, j, sums, out)
 
 
 def _of_width(lanes):
-    """Compile the product of one block of columns for one width."""
+    """Compile the product with one panel of `x` for one width."""
 
     @register_jitable
-    def add_group(room, start, nibble, pair, panel):
+    def add_group(sums, start, nibble, pair, panel):
         """Add a group's two products to two rows; `start` is where its first column's row lies."""
         first, second = start + (nibble & 3) * lanes, start + (nibble >> 2 & 3) * lanes
-        store_panel(room, 0, first, multiply_add(load_panel(room, 0, first, lanes), pair[0], panel))
+        store_panel(sums, 0, first, multiply_add(load_panel(sums, 0, first, lanes), pair[0], panel))
         store_panel(
-            room, 0, second, multiply_add(load_panel(room, 0, second, lanes), pair[1], panel)
+            sums, 0, second, multiply_add(load_panel(sums, 0, second, lanes), pair[1], panel)
         )
 
     @njit
-    def write_block(values, meta, words, x, j, room, out):
-        """Write the rows of `out` that a block of columns belongs to, from column `j` on."""
-        width, n_whole = min(lanes, out.shape[1] - j), values.shape[1] // VALUES
-        room[:] = 0
-        for signed in range(values.shape[0]):
+    def add_block(values, meta, rows, words, x, j, sums, width):
+        """Add the products of some rows and one block of columns."""
+        n_whole = values.shape[1] // VALUES
+        for signed in rows:
             for near in range(PANEL_BYTES // (COLUMNS * lanes * 4)):
                 prefetch(values, signed + AHEAD, VALUES * (words.start + near))
             prefetch(meta, signed + AHEAD, words.start)
             row, panel = np.uintp(signed), load_panel_head(x, signed, j, lanes, width)
             for word in range(words.start, min(words.stop, n_whole)):
                 nibbles, slot = meta[row, np.uintp(word)], np.uintp(VALUES * word)
-                start = COLUMNS * lanes * (word - words.start)
                 for group in range(GROUPS):
-                    place, here = slot + np.uintp(2 * group), start + 4 * lanes * group
+                    place, start = slot + np.uintp(2 * group), lanes * (COLUMNS * word + 4 * group)
                     pair = values[row, place], values[row, place + ONE]
-                    add_group(room, here, nibbles >> 4 * group, pair, panel)
+                    add_group(sums, start, nibbles >> 4 * group, pair, panel)
             if words.stop > n_whole:
                 for group in range(GROUPS * n_whole, values.shape[1] // 2):
                     nibble = meta[row, np.uintp(n_whole)] >> 4 * (group % GROUPS)
-                    place, here = np.uintp(2 * group), 4 * lanes * (group - GROUPS * words.start)
-                    pair = values[row, place], values[row, place + ONE]
-                    add_group(room, here, nibble, pair, panel)
-        first = COLUMNS * words.start
-        for column in range(first, min(COLUMNS * words.stop, out.shape[0])):
-            y = load_panel(room, 0, (column - first) * lanes, lanes)
-            store_panel_head(out, column, j, y, width)
+                    pair = values[row, np.uintp(2 * group)], values[row, np.uintp(2 * group + 1)]
+                    add_group(sums, 4 * lanes * group, nibble, pair, panel)
 
-    return write_block
+    @njit
+    def write_panel(values, meta, words, n_words, x, j, sums, out):
+        """Write the rows of `out` that belong to some words, in the columns from `j` on."""
+        width = min(lanes, out.shape[1] - j)
+        columns = range(COLUMNS * words.start, min(COLUMNS * words.stop, out.shape[0]))
+        for column in columns:
+            store_panel(sums, 0, column * lanes, zero_panel(out, lanes))
+        for first in range(0, values.shape[0], ROWS):
+            rows = range(first, min(first + ROWS, values.shape[0]))
+            for begin in range(words.start, words.stop, n_words):
+                block = range(begin, min(begin + n_words, words.stop))
+                add_block(values, meta, rows, block, x, j, sums, width)
+        for column in columns:
+            store_panel_head(out, column, j, load_panel(sums, 0, column * lanes, lanes), width)
+
+    return write_panel
 
 
 write_wide, write_narrow = _of_width(WIDE), _of_width(NARROW)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from refimpl.formats import TwoFour
-from refimpl.kernels.numba_two_four_transposed import _share_blocks, two_four_matmul_transposed
+from refimpl.kernels.numba_two_four_transposed import _share_panels, two_four_matmul_transposed
 
 
 def whole_numbers(shape: tuple[int, int], seed: int) -> np.ndarray:
@@ -25,7 +25,7 @@ def two_of_four(shape: tuple[int, int]) -> np.ndarray:
 def test_threads_share_the_blocks_without_gap_or_overlap(n_threads, n_words, batch):
     dense, x = two_of_four((6, 300)), whole_numbers((6, batch), 1)
     a, out = TwoFour.from_dense(dense), np.full((300, batch), np.nan, np.float32)
-    _share_blocks(a.values, a.meta, x, out, n_threads, n_words)
+    _share_panels(a.values, a.meta, x, out, n_threads, n_words)
     np.testing.assert_array_equal(out, dense.T @ x)
 
 

@@ -98,7 +98,7 @@ def one_sum_at_a_time(data, indices, indptr, x, out):
 
     References
     ----------
-    SciPy 1.17, ``scipy/sparse/sparsetools``: ``bsr_matvecs`` in bsr.h, ``gemm`` in dense.h.
+    SciPy, ``scipy/sparse/sparsetools``: ``bsr_matvecs`` in bsr.h, ``gemm`` in dense.h.
     """
     _, r, c = data.shape
     for row in prange(indptr.size - 1):

@@ -176,13 +176,7 @@ class BSR(SparseMatrix):
         return cls.from_coo(coo, block_shape=block_shape)
 
     def to_coo(self) -> COO:
-        """Write out row and column of each entry of each block, zeros included.
-
-        Returns
-        -------
-        COO
-            A copy, block by block.
-        """
+        """Write out row and column of each entry of each block, block by block."""
         r, c = self.block_shape
         index = np.promote_types(self.indices.dtype, index_dtype(self.shape, self.nnz))
         block_rows = np.repeat(np.arange(self.indptr.size - 1), np.diff(self.indptr))
@@ -217,22 +211,6 @@ class BSR(SparseMatrix):
     @np.errstate(over="ignore", invalid="ignore")
     def matmul(self, x: np.ndarray) -> np.ndarray:
         """Multiply by a vector or matrix: one small dense product for each stored block.
-
-        Parameters
-        ----------
-        x : ndarray of float16, float32 or float64, shape (n,) or (n, batch)
-            Any memory layout.
-
-        Returns
-        -------
-        ndarray, shape (m,) or (m, batch)
-            New, of dtype ``np.result_type(data, x)``: summed in float32 at
-            least, rounded once.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If `x` is no array of floats or its first axis is not n long.
 
         Notes
         -----

@@ -190,11 +190,11 @@ def _of_width(lanes):
     """Compile the product with a packed panel for one width."""
 
     @register_jitable
-    def add_group(y, z, values, row, slot, nibble, packed, start):
+    def add_group(y, z, pair, nibble, packed, start):
         """Add a group's two products to two panels; `start` is where its first row lies."""
         first, second = start + (nibble & 3) * lanes, start + (nibble >> 2 & 3) * lanes
-        y = multiply_add(y, values[row, slot], load_panel(packed, 0, first, lanes))
-        z = multiply_add(z, values[row, slot + ONE], load_panel(packed, 0, second, lanes))
+        y = multiply_add(y, pair[0], load_panel(packed, 0, first, lanes))
+        z = multiply_add(z, pair[1], load_panel(packed, 0, second, lanes))
         return y, z
 
     @register_jitable
@@ -219,19 +219,18 @@ def _of_width(lanes):
                 a = load_panel_head(out, row, j, lanes, width)
             for word in range(words.start, min(words.stop, n_whole)):
                 nibbles, slot = meta[row, np.uintp(word)], np.uintp(VALUES * word)
-                for group in range(0, GROUPS, 2):
+                for group in range(GROUPS):
+                    place = slot + np.uintp(2 * group)
                     start = COLUMNS * lanes * word + 4 * lanes * group
-                    even, odd = slot + np.uintp(2 * group), slot + np.uintp(2 * group + 2)
-                    a, b = add_group(a, b, values, row, even, nibbles >> 4 * group, packed, start)
-                    start += 4 * lanes
-                    c, d = add_group(
-                        c, d, values, row, odd, nibbles >> 4 * group + 4, packed, start
-                    )
+                    pair = values[row, place], values[row, place + ONE]
+                    a, b = add_group(a, b, pair, nibbles >> 4 * group, packed, start)
+                    a, b, c, d = c, d, a, b  # the next group adds to the other two
             if words.stop > n_whole:
                 for group in range(GROUPS * n_whole, values.shape[1] // 2):
                     nibble = meta[row, np.uintp(n_whole)] >> 4 * (group % GROUPS)
-                    slot, start = np.uintp(2 * group), 4 * lanes * group
-                    a, b = add_group(a, b, values, row, slot, nibble, packed, start)
+                    place, start = np.uintp(2 * group), 4 * lanes * group
+                    pair = values[row, place], values[row, place + ONE]
+                    a, b = add_group(a, b, pair, nibble, packed, start)
             total = add_panels(add_panels(a, b), add_panels(c, d))
             store_panel_head(out, row, j, total, width)
 

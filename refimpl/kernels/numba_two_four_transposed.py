@@ -88,10 +88,10 @@ def _of_width(lanes):
     def add_group(sums, start, nibble, pair, panel):
         """Add a group's two products to two rows; `start` is where its first column's row lies."""
         first, second = start + (nibble & 3) * lanes, start + (nibble >> 2 & 3) * lanes
-        store_panel(sums, 0, first, multiply_add(load_panel(sums, 0, first, lanes), pair[0], panel))
-        store_panel(
-            sums, 0, second, multiply_add(load_panel(sums, 0, second, lanes), pair[1], panel)
-        )
+        y = multiply_add(load_panel(sums, 0, first, lanes), pair[0], panel)
+        store_panel(sums, 0, first, y)
+        z = multiply_add(load_panel(sums, 0, second, lanes), pair[1], panel)
+        store_panel(sums, 0, second, z)
 
     @njit
     def add_block(values, meta, rows, words, x, j, sums, width):
@@ -105,14 +105,16 @@ def _of_width(lanes):
             for word in range(words.start, min(words.stop, n_whole)):
                 nibbles, slot = meta[row, np.uintp(word)], np.uintp(VALUES * word)
                 for group in range(GROUPS):
-                    place, start = slot + np.uintp(2 * group), lanes * (COLUMNS * word + 4 * group)
+                    place = slot + np.uintp(2 * group)
+                    start = COLUMNS * lanes * word + 4 * lanes * group
                     pair = values[row, place], values[row, place + ONE]
                     add_group(sums, start, nibbles >> 4 * group, pair, panel)
             if words.stop > n_whole:
                 for group in range(GROUPS * n_whole, values.shape[1] // 2):
                     nibble = meta[row, np.uintp(n_whole)] >> 4 * (group % GROUPS)
-                    pair = values[row, np.uintp(2 * group)], values[row, np.uintp(2 * group + 1)]
-                    add_group(sums, 4 * lanes * group, nibble, pair, panel)
+                    place, start = np.uintp(2 * group), 4 * lanes * group
+                    pair = values[row, place], values[row, place + ONE]
+                    add_group(sums, start, nibble, pair, panel)
 
     @njit
     def write_panel(values, meta, words, n_words, x, j, sums, out):

@@ -71,8 +71,9 @@ def two_four_matvec_picked(values, meta, x, out):
     for row in prange(out.size):
         y = zero_panel(out, VALUES)
         for word in range(n_whole):
+            stored = load_panel(values, row, VALUES * word, VALUES)
             picked = pick_panel(x, COLUMNS * word, meta[row, word])
-            y = multiply_add_panels(y, load_panel(values, row, VALUES * word, VALUES), picked)
+            y = multiply_add_panels(y, stored, picked)
         total = sum_panel(y)
         for slot in range(VALUES * n_whole, values.shape[1]):
             total += values[row, slot] * x[_column(meta, row, slot)]

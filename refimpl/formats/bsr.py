@@ -18,6 +18,8 @@ from refimpl.formats.indices import (
     pointers,
 )
 
+MOST_IN_A_BLOCK = 2**31 - 1  # so that positions in a block fit any index
+
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
@@ -268,6 +270,9 @@ def block_grid(where: str, shape: tuple[int, int], block_shape: Any) -> tuple[in
     for size in block_shape:
         check_count(where, "block_shape", size, 1)
     (m, n), (r, c) = shape, block_shape
+    if int(r) * int(c) > MOST_IN_A_BLOCK:
+        requirement, advice = f"have at most {MOST_IN_A_BLOCK} entries", "choose smaller blocks"
+        raise bad_argument(where, "block_shape", requirement, block_shape, advice)
     if m % r or n % c:
         requirement = f"divide the shape {shape}"
         advice = "choose divisors of rows and columns, or pad with rows and columns of zeros"

@@ -214,6 +214,7 @@ def test_bsr_refuses_a_shape_that_blocks_do_not_fill(make, shape):
         ((2.0, 3), TypeError, "block_shape must be an integer, got 2.0"),
         ((0, 3), ValueError, "block_shape must be at least 1, got 0"),
         ((2, -3), ValueError, "block_shape must be at least 1, got -3"),
+        ((2**16, 2**15), ValueError, r"block_shape must have at most 2147483647 entries, got \("),
     ],
 )
 def test_bsr_refuses_what_is_no_block_shape(block_shape, error, match):

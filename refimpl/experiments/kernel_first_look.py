@@ -63,9 +63,9 @@ def run_once(setting: dict[str, Any], seed: int) -> dict[str, float]:
     """
     batch, size = setting["batch"], setting.get("size", SIZE)
     dense, w, x = _factors(size, batch, setting["sparsity"], np.random.default_rng(seed))
-    contenders = _contenders(dense, w, x)
     nnz = int(np.count_nonzero(w))
     with pinned_threads(1):
+        contenders = _contenders(dense, w, x)
         for name, product in contenders.items():
             check_product(name, product(), dense if name == "dense" else w, x)
         times = compare(contenders, repeats=setting.get("repeats", REPEATS))

@@ -200,9 +200,12 @@ def _block_width(a: CSR, batch: int) -> int:
     """Choose how many columns a block has.
 
     Its rows of the packed panel fit the first-level cache; a sparser matrix gets wider blocks,
-    so that the time of a row is not all spent on beginning and ending it.
+    so that the time of a row is not all spent on beginning and ending it. All blocks are equally
+    wide: a last one of a few columns would begin and end every row for next to nothing.
     """
     lanes, bytes_of_one = NARROW if batch <= NARROW else WIDE, max(a.dtype.itemsize, 4)
     fits = CACHE_BYTES // (lanes * bytes_of_one)
     long_enough = int(ROW_LENGTH / max(a.density, ROW_LENGTH / MOST_COLUMNS))
-    return max(fits, long_enough)
+    n_columns, width = a.shape[1], max(fits, long_enough)
+    n_blocks = max(round(n_columns / width), -(-n_columns // MOST_COLUMNS), 1)
+    return max(-(-n_columns // n_blocks), 1)

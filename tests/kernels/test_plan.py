@@ -170,6 +170,18 @@ def test_plan_refuses_operands_as_matmul_does(x, out, error, message):
         plan(CSR.from_dense(W))(x, out)
 
 
+@pytest.mark.parametrize("n_columns", [0, 1, 127, 128, 190, 1024, 2048, 70_000, 200_000])
+@pytest.mark.parametrize("stored", [1, 8, 50])
+def test_blocks_share_the_columns_evenly(n_columns, stored):
+    dense = np.zeros((1, n_columns), np.float32)
+    dense[:, : n_columns * stored // 100] = 1
+    edges = plan(CSR.from_dense(dense))._prepared[2].arrays[-1]
+    widths = np.diff(edges)
+    assert edges[-1] == n_columns
+    assert widths.max() <= 2**16
+    assert widths.max() - widths.min() < len(widths)
+
+
 def test_plan_agrees_with_matmul_where_tiles_are_many():
     rng = np.random.default_rng(1)
     a = CSR.from_dense(rng.standard_normal((500, 900)) * (rng.random((500, 900)) < 0.6))

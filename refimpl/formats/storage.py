@@ -288,7 +288,8 @@ def expected_blocks(shape: Pair, nnz: int, block_shape: Pair) -> float:
     m, n, nnz = _checked("expected_blocks", shape, nnz)
     n_blocks = math.prod(block_grid("expected_blocks", (m, n), block_shape))
     area = m * n // max(n_blocks, 1)
-    empty = math.perm(m * n - nnz, area) / math.perm(m * n, area)
+    few, many = sorted((area, nnz))  # exchanging the two changes nothing but the work
+    empty = math.perm(m * n - many, few) / math.perm(m * n, few)
     return n_blocks * (1 - empty)
 
 

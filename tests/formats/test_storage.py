@@ -215,6 +215,13 @@ def test_expected_blocks_are_the_mean_over_all_masks(nnz, block_shape):
     assert abs(expected_blocks((m, n), nnz, block_shape) - mean) <= 12 * np.finfo(float).eps
 
 
+def test_expected_blocks_of_large_blocks_are_counted_by_their_entries():
+    """As many factors as entries; as many as positions of a block would take minutes."""
+    side = 2**12
+    quarters = expected_blocks((side, side), 2, (side // 2, side // 2))
+    assert quarters == pytest.approx(1 + 0.75 * side**2 / (side**2 - 1))
+
+
 def test_expected_blocks_of_an_empty_matrix_are_none():
     assert expected_blocks((0, 8), 0, (4, 4)) == 0
 

@@ -118,8 +118,8 @@ class SparseMatrix(ABC):
 
         Raises
         ------
-        ValueError
-            If the format cannot hold the entries.
+        TypeError, ValueError
+            If `coo` is of another format, or this format cannot hold the entries.
         """
 
     @abstractmethod

@@ -9,7 +9,7 @@ import numpy as np
 
 from refimpl.arrays import FLOAT_DTYPES, bad_argument, check_array
 from refimpl.formats.base import SparseMatrix, Stored, check_dense
-from refimpl.formats.coo import COO
+from refimpl.formats.coo import COO, check_coo
 from refimpl.formats.indices import index_dtype
 
 
@@ -69,6 +69,7 @@ class Bitmap(SparseMatrix):
     @classmethod
     def from_coo(cls, coo: COO) -> Self:
         """Sort coordinates by row, then column, and set their bits."""
+        check_coo("Bitmap.from_coo", coo)
         kept = np.zeros(coo.shape, np.bool_)
         kept[coo.rows, coo.cols] = True
         data = coo.data[np.lexsort((coo.cols, coo.rows))]

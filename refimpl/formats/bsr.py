@@ -10,7 +10,7 @@ import scipy.sparse
 
 from refimpl.arrays import FLOAT_DTYPES, INDEX_DTYPES, bad_argument, check_count
 from refimpl.formats.base import SparseMatrix, Stored, check_dense
-from refimpl.formats.coo import COO, check_scipy_dtype
+from refimpl.formats.coo import COO, check_coo, check_scipy_dtype
 from refimpl.formats.indices import (
     check_compressed,
     differs_from_previous,
@@ -133,7 +133,9 @@ class BSR(SparseMatrix):
         TypeError, ValueError
             If `block_shape` does not divide the shape.
         """
-        grid = block_grid("BSR.from_coo", coo.shape, block_shape)
+        where = "BSR.from_coo"
+        check_coo(where, coo)
+        grid = block_grid(where, coo.shape, block_shape)
         r, c = block_shape
         order = np.lexsort((coo.cols // c, coo.rows // r))
         rows, cols = coo.rows[order] // r, coo.cols[order] // c

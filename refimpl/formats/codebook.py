@@ -9,7 +9,7 @@ import numpy as np
 
 from refimpl.arrays import FLOAT_DTYPES, INDEX_DTYPES, bad_argument, check_array
 from refimpl.formats.base import SparseMatrix, Stored, check_dense, check_numpy, check_operand
-from refimpl.formats.coo import COO
+from refimpl.formats.coo import COO, check_coo
 from refimpl.formats.relative import GAP_BITS, RelativeCSC, check_steps, pack_nibbles
 
 CODE_MASK = 0b1111
@@ -87,6 +87,7 @@ class CodebookCSC(SparseMatrix):
     @classmethod
     def from_coo(cls, coo: COO) -> Self:
         """Number the different values in increasing order; NaNs of different bits are apart."""
+        check_coo("CodebookCSC.from_coo", coo)
         values = np.unique(_bits(coo.data[coo.data != 0])).view(coo.dtype)
         values = values[np.argsort(values)]  # np.sort may rewrite the bits of a NaN
         if values.size > MOST_VALUES:
@@ -114,13 +115,18 @@ class CodebookCSC(SparseMatrix):
         Raises
         ------
         TypeError, ValueError
-            If `codebook` is too long, of another dtype, or lacks a value.
+            If `relative` is of another format, or `codebook` is too long, of another dtype, or
+            lacks a value.
 
         Notes
         -----
         Compares each of the nnz values with each of the k, bit by bit.
         """
         where = "CodebookCSC.from_relative"
+        if not isinstance(relative, RelativeCSC):
+            actual, advice = type(relative).__name__, "use CodebookCSC.from_coo(a.to_coo())"
+            requirement = "be a RelativeCSC"
+            raise bad_argument(where, "relative", requirement, actual, advice, kind=TypeError)
         check_numpy(where, "codebook", codebook)
         _check_codebook(where, codebook, (relative.dtype.type,))
         is_value = _bits(relative.data)[:, None] == _bits(codebook)  # (nnz, k)

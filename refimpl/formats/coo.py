@@ -105,7 +105,13 @@ class COO(SparseMatrix):
         -------
         COO
             `coo` itself.
+
+        Raises
+        ------
+        TypeError
+            If `coo` is of another format.
         """
+        check_coo("COO.from_coo", coo)
         return coo
 
     def to_coo(self) -> COO:
@@ -147,8 +153,8 @@ class COO(SparseMatrix):
         order = np.lexsort((cols, rows))
         rows, cols, data = rows[order], cols[order], data[order]
         is_first = differs_from_previous(rows, cols)
-        summed = np.zeros(np.count_nonzero(is_first), data.dtype)
-        np.add.at(summed, np.cumsum(is_first) - 1, data)
+        summed = data[is_first]  # added to only where there is more: 0.0 + -0.0 loses the sign
+        np.add.at(summed, np.cumsum(is_first)[~is_first] - 1, data[~is_first])
         return cls(rows[is_first].astype(index), cols[is_first].astype(index), summed, coo.shape)
 
     def to_scipy(self) -> scipy.sparse.coo_array:
@@ -209,6 +215,26 @@ class COO(SparseMatrix):
         _check_no_duplicates(where, self.rows, self.cols)
 
 
+def check_coo(where: str, coo: Any) -> None:
+    """Refuse what is no COO, the format that all conversions go through.
+
+    Parameters
+    ----------
+    where : str
+        Named in the error.
+    coo : COO
+        What to convert.
+
+    Raises
+    ------
+    TypeError
+        In one sentence.
+    """
+    if not isinstance(coo, COO):
+        actual, advice = type(coo).__name__, "convert it with .to_coo(), or COO.from_dense"
+        raise bad_argument(where, "coo", "be a COO", actual, advice, kind=TypeError)
+
+
 def check_scipy_dtype(where: str, dtype: np.dtype) -> None:
     """Refuse float16, which SciPy's sparse arrays do not support.
 
@@ -253,11 +279,22 @@ def _scipy_coo(where: str, matrix: Any) -> scipy.sparse.coo_array:
     if len(matrix.shape) != 2:
         advice = "reshape it"
         raise bad_argument(where, "matrix", "have 2 axes", f"shape {matrix.shape}", advice)
+    try:
+        return _sound(matrix).tocoo()
+    except ValueError as error:
+        advice = "rebuild it from valid indices"
+        raise bad_argument(where, "matrix", "be consistent", f"'{error}'", advice) from error
+
+
+def _sound(matrix: Any) -> Any:
+    """Give the matrix, unless SciPy's compiled conversion would leave its arrays."""
     if hasattr(matrix, "check_format"):  # the compressed formats
         matrix = copy.copy(matrix)  # shallow: SciPy's check may replace the arrays it looks at
-        try:
-            matrix.check_format(full_check=True)
-        except ValueError as error:
-            advice = "rebuild it from valid indices"
-            raise bad_argument(where, "matrix", "be consistent", f"'{error}'", advice) from error
-    return matrix.tocoo()
+        matrix.check_format(full_check=True)
+    if matrix.format == "lil":
+        rows, data = ([len(line) for line in lines] for lines in (matrix.rows, matrix.data))
+        if rows != data or len(rows) != matrix.shape[0]:
+            raise ValueError("rows and data of different lengths")
+    if matrix.format == "dia" and matrix.data.shape[:-1] != matrix.offsets.shape:
+        raise ValueError("offsets and data of different lengths")
+    return matrix

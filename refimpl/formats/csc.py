@@ -10,7 +10,7 @@ import scipy.sparse
 
 from refimpl.arrays import FLOAT_DTYPES, INDEX_DTYPES, bad_argument
 from refimpl.formats.base import SparseMatrix, Stored, check_dense
-from refimpl.formats.coo import COO, check_scipy_dtype
+from refimpl.formats.coo import COO, check_coo, check_scipy_dtype
 from refimpl.formats.csr import CSR
 from refimpl.formats.indices import check_compressed, index_dtype, pointers
 
@@ -81,6 +81,7 @@ class CSC(SparseMatrix):
     @classmethod
     def from_coo(cls, coo: COO) -> Self:
         """Sort coordinates by column, then row, and compress the column numbers."""
+        check_coo("CSC.from_coo", coo)
         order = np.lexsort((coo.rows, coo.cols))
         indptr = pointers(coo.cols, coo.shape[1], coo.cols.dtype)
         return cls(coo.data[order], coo.rows[order], indptr, coo.shape)

@@ -10,7 +10,7 @@ import scipy.sparse
 
 from refimpl.arrays import FLOAT_DTYPES, INDEX_DTYPES
 from refimpl.formats.base import SparseMatrix, Stored, check_dense
-from refimpl.formats.coo import COO, check_scipy_dtype
+from refimpl.formats.coo import COO, check_coo, check_scipy_dtype
 from refimpl.formats.indices import check_compressed, index_dtype, pointers
 
 
@@ -108,6 +108,7 @@ class CSR(SparseMatrix):
         CSR
             A copy, with the same entries and index dtype.
         """
+        check_coo("CSR.from_coo", coo)
         order = np.lexsort((coo.cols, coo.rows))
         indptr = pointers(coo.rows, coo.shape[0], coo.rows.dtype)
         return cls(coo.data[order], coo.cols[order], indptr, coo.shape)

@@ -9,7 +9,7 @@ import numpy as np
 
 from refimpl.arrays import FLOAT_DTYPES
 from refimpl.formats.base import SparseMatrix, Stored
-from refimpl.formats.coo import COO
+from refimpl.formats.coo import COO, check_coo
 from refimpl.formats.groups import check_groups, index_bits, pack_groups, unpack_indices
 from refimpl.formats.indices import index_dtype
 
@@ -193,4 +193,6 @@ class NOfM(GroupedMatrix):
         TypeError, ValueError
             If the matrix does not have the pattern.
         """
-        return cls(*pack_groups("NOfM.from_coo", coo.to_dense(), pattern), pattern, coo.shape)
+        where = "NOfM.from_coo"
+        check_coo(where, coo)
+        return cls(*pack_groups(where, coo.to_dense(), pattern), pattern, coo.shape)

@@ -16,7 +16,7 @@ from refimpl.arrays import (
     check_fraction,
 )
 from refimpl.formats.base import SparseMatrix, Stored, check_dense
-from refimpl.formats.coo import COO
+from refimpl.formats.coo import COO, check_coo
 from refimpl.formats.indices import check_index_width, check_pointers, index_dtype, pointers
 
 GAP_BITS = 4
@@ -100,6 +100,7 @@ class RelativeCSC(SparseMatrix):
     @classmethod
     def from_coo(cls, coo: COO) -> Self:
         """Sort coordinates by column, then row, and bridge long gaps with fillers."""
+        check_coo("RelativeCSC.from_coo", coo)
         order = np.lexsort((coo.rows, coo.cols))
         zeros = _zeros_before(coo.rows[order], coo.cols[order])
         ends = np.append(0, np.cumsum(zeros // SPAN + 1))  # fillers, entry

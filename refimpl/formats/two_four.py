@@ -7,7 +7,7 @@ from typing import ClassVar, Self, final
 
 import numpy as np
 
-from refimpl.formats.coo import COO
+from refimpl.formats.coo import COO, check_coo
 from refimpl.formats.groups import pack_groups
 from refimpl.formats.n_of_m import GroupedMatrix
 
@@ -102,7 +102,9 @@ class TwoFour(GroupedMatrix):
 
         Raises
         ------
-        ValueError
-            If the matrix is not 2:4.
+        TypeError, ValueError
+            If `coo` is of another format, or the matrix is not 2:4.
         """
-        return cls(*pack_groups("TwoFour.from_coo", coo.to_dense(), cls.pattern), coo.shape)
+        where = "TwoFour.from_coo"
+        check_coo(where, coo)
+        return cls(*pack_groups(where, coo.to_dense(), cls.pattern), coo.shape)

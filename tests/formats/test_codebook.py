@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from refimpl.formats import CodebookCSC, RelativeCSC
+from refimpl.formats import CSC, CodebookCSC, RelativeCSC
 from support.formats import arrays_of
 from support.strategies import bit_patterns, dense_matrices, few_values, tall
 
@@ -28,7 +28,7 @@ def test_codebook_entries_take_one_byte():
     assert CodebookCSC.from_dense(DENSE).nbytes == 4 * 1 + 3 * 4 + 3 * 4
 
 
-@given(dense=few_values(partial(tall, dense_matrices), 15))
+@given(dense=few_values(partial(tall, bit_patterns), 15))
 def test_codebook_entries_stand_where_the_relative_ones_do(dense):
     looked_up = arrays_of(CodebookCSC.from_dense(dense).to_relative())
     stored = arrays_of(RelativeCSC.from_dense(dense))
@@ -69,6 +69,12 @@ def test_codebook_given_is_kept_as_it_is():
     assert shared.codebook.tolist() == codebook.tolist()
     assert (shared.entries % 16).tolist() == [3, 4, 3, 1]
     np.testing.assert_array_equal(shared.to_dense(), DENSE)
+
+
+def test_codebook_is_refused_for_another_format():
+    match = r"^CodebookCSC\.from_relative: relative must be a RelativeCSC, got CSC; use CodebookCSC"
+    with pytest.raises(TypeError, match=match):
+        CodebookCSC.from_relative(CSC.from_dense(DENSE), np.unique(DENSE))
 
 
 @pytest.mark.parametrize("zero", [0.0, -0.0])

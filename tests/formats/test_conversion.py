@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from refimpl.formats import CSR
 from support.formats import DENSE, FORMATS, arrays_of, every_format, fields_of, matrices_for
 
 
@@ -29,6 +30,14 @@ def test_any_format_converts_to_any_other(fmt, other, data):
     converted = other.from_coo(fmt.from_dense(dense).to_coo())
     assert other.judge(**fields_of(converted))
     np.testing.assert_array_equal(converted.to_dense(), dense)
+
+
+@every_format
+@pytest.mark.parametrize("other", [DENSE, CSR.from_dense(DENSE)], ids=lambda a: type(a).__name__)
+def test_from_coo_refuses_what_is_no_coo(fmt, other):
+    match = f"coo must be a COO, got {type(other).__name__}; convert it with .to_coo"
+    with pytest.raises(TypeError, match=rf"^{fmt.kind.__name__}\.from_coo: {match}"):
+        fmt.from_coo(other)
 
 
 @every_format

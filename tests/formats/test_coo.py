@@ -173,6 +173,24 @@ def coo_with(**arrays: np.ndarray) -> scipy.sparse.coo_array:
     return theirs
 
 
+def corrupt_lil(name: str, line: list[float]) -> scipy.sparse.lil_array:
+    theirs = scipy.sparse.lil_array(np.eye(3))
+    getattr(theirs, name)[0] = line
+    return theirs
+
+
+def corrupt_dia(name: str, array: np.ndarray) -> scipy.sparse.dia_array:
+    theirs = scipy.sparse.dia_array(np.eye(3))
+    setattr(theirs, name, array)
+    return theirs
+
+
+def corrupt_dok() -> scipy.sparse.dok_array:
+    theirs = scipy.sparse.dok_array(np.eye(3))
+    theirs._dict[7, 0] = 1.0
+    return theirs
+
+
 @pytest.mark.parametrize("kind", [COO, CSR])
 @pytest.mark.parametrize(
     ("theirs", "error", "match"),
@@ -185,13 +203,20 @@ def coo_with(**arrays: np.ndarray) -> scipy.sparse.coo_array:
         (corrupt_csr("indices", [0, 1, 7]), ValueError, "matrix must be consistent"),
         (corrupt_csr("indices", [0, 1, -7]), ValueError, "matrix must be consistent"),
         (corrupt_csr("indptr", [0, 9, 2, 3]), ValueError, "matrix must be consistent"),
+        (corrupt_lil("data", [1.0, 2.0]), ValueError, "'rows and data of different lengths'"),
+        (corrupt_lil("rows", [0, 1]), ValueError, "'rows and data of different lengths'"),
+        (corrupt_lil("rows", [7]), ValueError, "matrix must be consistent"),
+        (corrupt_dia("data", np.ones((2, 3))), ValueError, "'offsets and data of different len"),
+        (corrupt_dia("offsets", np.arange(2)), ValueError, "'offsets and data of different len"),
+        (corrupt_dok(), ValueError, "matrix must be consistent"),
         (corrupt_coo(), ValueError, r"col must be in \[0, 3\), got 7 at position 0"),
         (coo_with(row=np.arange(2, dtype=np.int32)), ValueError, r"row must have shape \(3,\)"),
         (coo_with(data=np.ones(2)), ValueError, r"row must have shape \(2,\), got \(3,\)"),
         (coo_with(col=np.array([0.5, 1, 2])), TypeError, "col must be int32 or int64, got float64"),
     ],
     ids=[
-        *("dense", "int", "complex", "bool", "vector", "far", "negative", "indptr", "coo"),
+        *("dense", "int", "complex", "bool", "vector", "far", "negative", "indptr"),
+        *("lil data", "lil rows", "lil far", "dia data", "dia offsets", "dok", "coo"),
         *("few rows", "few values", "fractions"),
     ],
 )

@@ -66,6 +66,13 @@ def test_csr_holds_more_columns_than_int32_counts():
     assert csr.to_coo().cols.tolist() == [2**40]
 
 
+@pytest.mark.parametrize("empty", [[0], [1], [2], [0, 1], [1, 2], [0, 1, 2]])
+def test_csr_matmul_handles_empty_rows(empty):
+    dense = np.arange(1.0, 13).reshape(3, 4)
+    dense[empty] = 0
+    np.testing.assert_array_equal(CSR.from_dense(dense) @ np.ones(4), dense.sum(axis=1))
+
+
 # What is refused
 
 

@@ -26,6 +26,15 @@ def test_to_scipy_and_back_is_exact(fmt, data):
 
 
 @every_scipy_format
+def test_to_scipy_and_back_keeps_every_bit_of_a_value(fmt):
+    matrix = fmt.from_dense(DENSE)
+    bits = np.array([1 << 63, 0x7FF8_0000_0000_0007, 1], np.uint64)  # -0.0, a NaN, a subnormal
+    values = np.resize(bits, matrix.stored_values.shape).view(np.float64)
+    back = fmt.from_scipy(matrix.with_values(values).to_scipy())
+    assert back.stored_values.tobytes() == values.tobytes()
+
+
+@every_scipy_format
 @given(data=st.data())
 def test_scipy_computes_the_same_product(fmt, data):
     dense = data.draw(fmt.matrices(dtypes=(np.float32, np.float64)))

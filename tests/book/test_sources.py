@@ -39,9 +39,22 @@ def unknown_targets(document: str, makefile: str) -> set[str]:
     return set(SAYS_MAKE.findall(document)) - set(TARGET.findall(makefile))
 
 
+def unknown_tests(page: str, code: str) -> set[str]:
+    """Tests that a page calls on, and that are not there."""
+    return set(re.findall(r"`(test_\w+)`", page)) - set(re.findall(r"def (test_\w+)\(", code))
+
+
 def test_table_of_contents_lists_every_page():
     pages = {p.relative_to(ROOT).with_suffix("").as_posix() for p in (ROOT / "book").rglob("*.md")}
     assert unlisted((ROOT / "_toc.yml").read_text("utf8"), pages) == set()
+
+
+def test_tests_that_the_book_names_exist():
+    pages, code = (
+        "\n".join(p.read_text("utf8") for p in sorted((ROOT / folder).rglob(kind)))
+        for folder, kind in (("book", "*.md"), ("tests", "test_*.py"))
+    )
+    assert unknown_tests(pages, code) == set()
 
 
 def test_bibliography_keys_are_unique():
@@ -71,6 +84,10 @@ def test_checker_finds_an_unlisted_page():
     assert unlisted("root: book/index\n  - file: book/a", {"book/index", "book/a", "book/b"}) == {
         "book/b"
     }
+
+
+def test_checker_finds_a_test_that_was_renamed():
+    assert unknown_tests("`test_a` and `test_b`", "def test_a():\n    x = test_b") == {"test_b"}
 
 
 def test_checker_finds_a_repeated_key():

@@ -76,7 +76,8 @@ class Case(NamedTuple):
             at = () if y.ndim == self.exact.ndim else self.places
             exact, allowed = self.exact[at], self.allowed[at]
             if y.shape != exact.shape or not (abs(y - exact) <= allowed).all():
-                requirement, advice = "equal the exact result to rounding", "correct it first"
+                requirement = "equal the exact result to rounding"
+                advice = "correct it first"
                 raise bad_argument("bench", name, requirement, "another result", advice)
 
 

@@ -70,7 +70,7 @@ def transposed_products(a: Any, x: np.ndarray) -> dict[str, Product]:
     Returns
     -------
     dict of str to callable
-        ``scipy``, ``mkl_kept`` and ``torch``.
+        ``scipy``, ``mkl_kept`` and ``torch``, which converts CSC to CSR in every product.
     """
     found: dict[str, Product] = {"scipy": lambda: a.T @ x}
     if not isinstance(peers.sparse_dot_mkl(), str):

@@ -24,8 +24,8 @@ from threadpoolctl import threadpool_info
 from refimpl.arrays import bad_argument
 from refimpl.measure import pinned_threads
 
-# Two threads: one OpenMP for MKL, PyTorch and Numba, whose threads wait in circles for less
-# than a millisecond before they sleep. All of it is read when the libraries are loaded.
+# For two threads: one kind of OpenMP for MKL, PyTorch and Numba, and less than
+# a millisecond in circles before a thread sleeps. Read when they are loaded.
 FOR_THREADS = {
     "MKL_THREADING_LAYER": "GNU",
     "GOMP_SPINCOUNT": "10000",
@@ -157,11 +157,12 @@ def thread_counts() -> dict[str, int]:
     Returns
     -------
     dict of str to int
-        By name: ``numba``, ``torch`` and ``mkl`` where they are loaded, and what `threadpoolctl`
-        finds in this process.
+        What `threadpoolctl` finds in this process, ``numba``, and ``torch`` and
+        ``mkl`` where they are loaded.
     """
-    pools = enumerate(threadpool_info())
-    counts = {f"{pool['internal_api']} {i}": pool["num_threads"] for i, pool in pools}
+    counts = {}
+    for i, pool in enumerate(threadpool_info()):
+        counts[f"{pool['internal_api']} {i}"] = pool["num_threads"]
     counts["numba"] = numba.get_num_threads()
     if not isinstance(torch(), str):
         counts["torch"] = torch().get_num_threads()

@@ -132,7 +132,7 @@ def two_four_matmul_cache_blocks(values, meta, x, out):
 
     Notes
     -----
-    Cache blocks: of a packed panel, a block of columns of the matrix needs 32 KB, which stay in
+    Cache blocks: of a packed panel, a block of columns of the matrix needs 32 KiB, which stay in
     the first-level cache while 64 rows pass over them. In exchange, `out` is loaded and stored
     once for each block.
     """

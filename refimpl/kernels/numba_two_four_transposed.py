@@ -54,7 +54,7 @@ def two_four_matmul_transposed(values, meta, x, out):
     that they are multiplied with.
 
     Cache blocks: 64 columns of the result are summed side by side, and of these, as many rows as
-    32 KB hold stay in the first-level cache while 64 rows of the matrix pass by. Each value costs
+    32 KiB hold stay in the first-level cache while 64 rows of the matrix pass by. Each value costs
     a load and a store there, so stores set the pace: one of 64 bytes a cycle, where a processor
     can do two fused multiply-adds.
 

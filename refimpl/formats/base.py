@@ -74,6 +74,9 @@ class SparseMatrix(ABC):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return np.ndarray(*kept)
 
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *(stored.name for stored in self.arrays)]
+
     @classmethod
     @abstractmethod
     def from_dense(cls, dense: np.ndarray) -> Self:

@@ -240,6 +240,12 @@ def test_unknown_attributes_are_named(fmt):
 
 
 @every_format
+def test_arrays_are_offered_for_completion(fmt):
+    matrix = fmt.from_dense(DENSE)
+    assert set(arrays_of(matrix)) <= set(dir(matrix))
+
+
+@every_format
 @pytest.mark.parametrize("name", ["shape", "nnz", "dtype"])
 def test_fields_cannot_be_replaced(fmt, name):
     with pytest.raises(AttributeError, match=name):

@@ -136,7 +136,7 @@ def share_of_rows(indptr, share, n_shares):
     """Give the first row of a share, of as many stored values as every other share."""
     if share == n_shares:
         return indptr.size - 1
-    return np.searchsorted(indptr, indptr[-1] * share // n_shares)
+    return np.searchsorted(indptr, np.int64(indptr[-1]) * share // n_shares)
 
 
 def _of_width(lanes):

@@ -67,6 +67,11 @@ def test_no_share_exceeds_the_equal_part_by_more_than_one_row(counts, n_shares):
     assert np.diff(indptr[bounds]).max() <= sum(counts) / n_shares + max(counts) + 1
 
 
+def test_shares_of_two_billion_values_do_not_overflow():
+    indptr = np.linspace(0, 2**31 - 1, 9).astype(np.int32)
+    assert [int(share_of_rows(indptr, share, 4)) for share in range(5)] == [0, 2, 4, 6, 8]
+
+
 def test_a_long_row_does_not_go_with_half_of_the_others():
     indptr = np.array([0, 100, 110, 120, 130, 140])
     assert int(share_of_rows(indptr, 1, 2)) == 1

@@ -21,6 +21,7 @@ def small(batch, sparsity=0.9):
 
 
 EVERY = {"dense", "masked", "scipy", "refimpl", "plan"}
+BATCH_ONLY = {"aligned_x", "sorted_rows"}
 
 
 def kernels_of(x_ndim):
@@ -31,7 +32,7 @@ def kernels_of(x_ndim):
 
 @pytest.mark.parametrize(
     ("batch", "names"),
-    [(1, EVERY | kernels_of(1)), (5, EVERY | kernels_of(2) | {"sorted_rows"})],
+    [(1, EVERY | kernels_of(1)), (5, EVERY | kernels_of(2) | BATCH_ONLY)],
 )
 def test_record_holds_three_numbers_for_each_contender(batch, names):
     kinds = ("seconds", "spread", "speedup")
@@ -45,6 +46,12 @@ def test_record_holds_three_numbers_for_each_contender(batch, names):
 def test_record_counts_weights_and_flops_exactly(sparsity, nnz):
     result = run_once(small(7, sparsity), seed=3)
     assert (result["nnz"], result["flops"]) == (nnz, 2 * nnz * 7)
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_input_does_not_begin_on_a_cache_line(batch):
+    _, _, x = kernel_first_look._factors(32, batch, 0.9, np.random.default_rng(0))
+    assert x.ctypes.data % 64 == 16
 
 
 def test_dense_is_its_own_yardstick():
@@ -65,7 +72,7 @@ def test_everything_is_timed_on_one_thread(monkeypatch):
     assert threads == [1]
 
 
-@pytest.mark.parametrize("name", sorted(EVERY | kernels_of(2) | {"sorted_rows"}))
+@pytest.mark.parametrize("name", sorted(EVERY | kernels_of(2) | BATCH_ONLY))
 def test_wrong_product_is_never_timed(monkeypatch, name):
     def never(*_, **__):
         pytest.fail("a wrong product was timed")

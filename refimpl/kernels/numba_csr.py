@@ -23,7 +23,9 @@ from numba import config, njit, prange
 from refimpl.kernels.vectors import (
     add_panels,
     gather_panel,
+    gather_panel_head,
     load_panel,
+    load_panel_head,
     multiply_add_panels,
     sum_panel,
     zero_panel,
@@ -105,7 +107,7 @@ def csr_matvec_gathered(data, indices, indptr, x, out):
     Two chains of 16 sums: no addition waits for the one before it, and what the lanes hold is
     added up once, at the end of the row.
 
-    At most 15 values of a row are left over, and are added one by one.
+    A masked head: at most 15 values of a row are left over, and are multiplied at once too.
     """
     values = data.reshape(1, data.size)
     for row in prange(out.size):
@@ -125,11 +127,11 @@ def csr_matvec_gathered(data, indices, indptr, x, out):
                 y, load_panel(values, 0, k, 16), gather_panel(x, indices, k, 16)
             )
             k += SIXTEEN
-        total = sum_panel(add_panels(y, z))
-        while k < last:
-            total += data[k] * x[np.uintp(indices[k])]
-            k += np.uintp(1)
-        out[row] = total
+        if k < last:
+            n = last - k
+            head = load_panel_head(values, 0, k, 16, n), gather_panel_head(x, indices, k, 16, n)
+            z = multiply_add_panels(z, *head)
+        out[row] = sum_panel(add_panels(y, z))
 
 
 @compiled

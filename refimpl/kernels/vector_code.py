@@ -247,6 +247,22 @@ def gather(typing_context, x, indices, i, lanes):
     return panel(x, indices, types.intp, lanes), generate
 
 
+@intrinsic(prefer_literal=True)
+def gather_head(typing_context, x, indices, i, lanes, n):
+    """A gather under a mask: lanes behind the first `n` read neither an index nor a number."""
+    panel = Panel(x.dtype, lanes.literal_value)
+
+    def generate(context, builder, signature, arguments):
+        base, stored, i, _, n = arguments
+        mask = _head_mask(builder, panel.lanes, n)
+        base = context.make_array(x)(context, builder, base).data
+        first = builder.gep(context.make_array(indices)(context, builder, stored).data, [i])
+        columns = _load_integers_head(builder, first, indices.dtype.bitwidth, mask)
+        return _gather(builder, base, columns, context.get_value_type(panel), mask)
+
+    return panel(x, indices, types.intp, lanes, types.intp), generate
+
+
 @intrinsic
 def pick(typing_context, x, start, word):
     """With AVX-512, one permutation of the 32 numbers, which fill two registers; else a gather."""
@@ -309,16 +325,17 @@ def _fields(builder, word, shifts):
     return builder.and_(shifted, _integers(32, [3] * shifts.type.count))
 
 
-def _gather(builder, base, columns, vector):
-    """Load ``base[columns]``, each lane from an address of its own."""
+def _gather(builder, base, columns, vector, mask=None):
+    """Load ``base[columns]``, each lane from an address of its own; all lanes, or those masked."""
     n_bytes, suffix = (4, "f32") if vector.element == ir.FloatType() else (8, "f64")
     starts = _splat(builder, builder.ptrtoint(base, ir.IntType(64)), columns.type)
     offsets = builder.mul(columns, _integers(64, [n_bytes] * vector.count))
     pointers = ir.VectorType(vector.element.as_pointer(), vector.count)
     pointers = builder.inttoptr(builder.add(starts, offsets), pointers)
-    every_lane, align = _integers(1, [1] * vector.count), ir.Constant(ir.IntType(32), n_bytes)
+    mask = _integers(1, [1] * vector.count) if mask is None else mask
+    align = ir.Constant(ir.IntType(32), n_bytes)
     name = f"llvm.masked.gather.v{vector.count}{suffix}.v{vector.count}p0{suffix}"
-    return _call(builder, name, vector, [pointers, align, every_lane, ir.Constant(vector, None)])
+    return _call(builder, name, vector, [pointers, align, mask, ir.Constant(vector, None)])
 
 
 def _load_integers(builder, pointer, dtype, lanes):
@@ -328,6 +345,17 @@ def _load_integers(builder, pointer, dtype, lanes):
     loaded = builder.load(pointer, align=dtype.bitwidth // 8)
     wide = ir.VectorType(ir.IntType(64), lanes)
     return loaded if dtype.bitwidth == 64 else builder.zext(loaded, wide)
+
+
+def _load_integers_head(builder, pointer, bits, mask):
+    """Read index numbers under a mask and widen them to 64 bits."""
+    lanes = mask.type.count
+    vector = ir.VectorType(ir.IntType(bits), lanes)
+    pointer = builder.bitcast(pointer, vector.as_pointer())
+    align = ir.Constant(ir.IntType(32), bits // 8)
+    name = f"llvm.masked.load.v{lanes}i{bits}.p0v{lanes}i{bits}"
+    loaded = _call(builder, name, vector, [pointer, align, mask, ir.Constant(vector, None)])
+    return loaded if bits == 64 else builder.zext(loaded, ir.VectorType(ir.IntType(64), lanes))
 
 
 def _lanes_from(first, lanes):

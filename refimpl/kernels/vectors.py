@@ -151,6 +151,25 @@ def prefetch(x, i, j):
     """
 
 
+def gather_panel_head(x, indices, i, lanes, n):
+    """Read ``x[indices[i : i + n]]`` and fill up with zeros; later indices are not touched.
+
+    Parameters
+    ----------
+    x, indices, i, lanes
+        As for `gather_panel`, but only ``i + n <= nnz``.
+    n : int
+        Numbers to read, at most `lanes`.
+
+    Returns
+    -------
+    panel
+    """
+    panel = np.zeros(lanes, x.dtype)
+    panel[:n] = x[indices[i : i + n]]
+    return panel
+
+
 def store_panel(out, i, j, panel):
     """Write ``out[i, j : j + lanes] = panel``.
 
@@ -284,6 +303,11 @@ def _compiled_load_panel_head(x, i, j, lanes, n):
 @overload(gather_panel, prefer_literal=True)
 def _compiled_gather_panel(x, indices, i, lanes):
     return lambda x, indices, i, lanes: vector_code.gather(x, indices, i, lanes)
+
+
+@overload(gather_panel_head, prefer_literal=True)
+def _compiled_gather_panel_head(x, indices, i, lanes, n):
+    return lambda x, indices, i, lanes, n: vector_code.gather_head(x, indices, i, lanes, n)
 
 
 @overload(pick_panel)

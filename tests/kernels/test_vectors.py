@@ -16,6 +16,7 @@ from refimpl.kernels.vectors import (
     add_panels,
     aligned_rows,
     gather_panel,
+    gather_panel_head,
     load_panel,
     load_panel_head,
     multiply_add,
@@ -68,6 +69,11 @@ def whole_numbers(dtype, shape=(3, 20), seed=0):
 @njit
 def compiled_gather(x, indices, out):
     store_panel(out, 0, 0, gather_panel(x, indices, 3, 8))
+
+
+@njit
+def compiled_gather_head(x, indices, n, out):
+    store_panel(out, 0, 0, gather_panel_head(x, indices, 3, 8, n))
 
 
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -171,6 +177,17 @@ def test_prefetch_neither_changes_nor_needs_what_it_asks_for(dtype, place):
     before = x.copy()
     assert compiled_prefetch(x, *place) == before[0, 0]
     np.testing.assert_array_equal(x, before)
+
+
+@both_dtypes
+@pytest.mark.parametrize("index", [np.uint16, np.int32, np.int64])
+@pytest.mark.parametrize("n", range(9))
+def test_gather_head_follows_n_indices_and_no_more(dtype, index, n):
+    x, out = np.arange(1, 101, dtype=dtype), np.full((1, 8), 7, dtype)
+    indices = np.array([50, 60, 70, 99, 0, 7, 7, 3, 98, 1, 2], index)
+    indices[3 + n :] = np.iinfo(index).max  # an address that nobody may read
+    compiled_gather_head(x, indices, n, out)
+    assert out[0].tolist() == [*(indices[3 : 3 + n].astype(int) + 1), *[0] * (8 - n)]
 
 
 @both_dtypes

@@ -306,6 +306,10 @@ def check_operand(where: str, a: SparseMatrix, x: Any, *, transposed: bool = Fal
     TypeError, ValueError
         In one sentence.
     """
+    length = a.shape[0 if transposed else 1]
+    ordinary = type(x) is np.ndarray and x.ndim in (1, 2) and x.shape[0] == length
+    if ordinary and x.dtype.type in FLOAT_DTYPES:
+        return  # what is wrong with another x takes longer to find out
     check_numpy(where, "x", x)
     check_array(where, "x", x, ndim=(1, 2), dtypes=FLOAT_DTYPES)
     n_rows, line = (a.shape[0], "row") if transposed else (a.shape[1], "column")

@@ -95,6 +95,8 @@ class Kernel(NamedTuple):
         self.function(*inputs, np.asarray(out))
 
 
+FLOAT32 = np.dtype(np.float32)  # float16 is computed in it
+
 # The first row that fits a product computes it.
 # A row that never comes first is kept to be compared with.
 KERNELS: tuple[Kernel, ...] = (
@@ -323,7 +325,7 @@ def _workspace(
     out: np.ndarray | None, x: np.ndarray, shape: tuple[int, ...], dtype: np.dtype
 ) -> np.ndarray:
     """Memory that a kernel may write to: `out` itself wherever that is sound."""
-    computed = np.promote_types(dtype, np.float32)
+    computed = FLOAT32 if dtype.itemsize < 4 else dtype
     if out is None:
         return np.empty(shape, computed)
     sound = out.dtype == computed and out.flags.carray and not np.may_share_memory(out, x)

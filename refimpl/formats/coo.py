@@ -258,7 +258,7 @@ def check_scipy_dtype(where: str, dtype: np.dtype) -> None:
 def _check_no_duplicates(where: str, rows: np.ndarray, cols: np.ndarray) -> None:
     later_row, same_row = rows[1:] > rows[:-1], rows[1:] == rows[:-1]
     if (later_row | same_row & (cols[1:] > cols[:-1])).all():
-        return  # in order, as the other formats give them: no need to sort
+        return  # in order, as formats that store rows give them: no need to sort
     order = np.lexsort((cols, rows))
     is_first = differs_from_previous(rows[order], cols[order])
     if not is_first.all():

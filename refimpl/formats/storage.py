@@ -13,6 +13,7 @@ from collections.abc import Callable
 from refimpl.arrays import check_count
 from refimpl.formats.base import checked_shape
 from refimpl.formats.bsr import block_grid
+from refimpl.formats.codebook import MOST_VALUES
 from refimpl.formats.groups import WORD_BITS, check_pattern, count_groups, index_bits
 
 Pair = tuple[int, int]
@@ -246,7 +247,7 @@ def codebook_csc_bytes(
     """
     where, widths = "codebook_csc_bytes", {"value_bytes": value_bytes, "index_bytes": index_bytes}
     _, n, stored, value, index = _checked(where, shape, n_stored, "n_stored", **widths)
-    check_count(where, "n_values", n_values, 0)
+    check_count(where, "n_values", n_values, 0, MOST_VALUES)
     return stored + int(n_values) * value + (n + 1) * index
 
 

@@ -133,15 +133,6 @@ def test_bsr_multiplies_the_zeros_of_a_stored_block():
 # Bytes
 
 
-@pytest.mark.parametrize("block_shape", [(1, 1), (2, 2), (4, 4), (8, 2), (16, 16)])
-def test_bsr_index_bytes_shrink_with_block_area(block_shape):
-    """4 / (r c) bytes of index a value, and one pointer a row of blocks."""
-    bsr = BSR.from_dense(np.ones((32, 48), np.float32), block_shape=block_shape)
-    area = block_shape[0] * block_shape[1]
-    assert bsr.indices.nbytes == 4 * 32 * 48 // area
-    assert bsr.nbytes == 32 * 48 * (4 + 4 / area) + 4 * (32 // block_shape[0] + 1)
-
-
 def test_bsr_of_a_scattered_mask_takes_more_bytes_than_dense():
     dense = np.kron(np.ones((8, 8)), np.diag([1.0, 0, 0, 0]))  # one entry in each 4 x 4 block
     assert CSR.from_dense(dense).nbytes < dense.nbytes

@@ -249,7 +249,7 @@ def test_formulas_do_not_overflow_with_narrow_integers():
         (lambda: relative_csc_bytes((3, 3), 10), r"relative_csc_bytes: n_stored must be in \[0, 9"),
         (
             lambda: codebook_csc_bytes((3, 3), 9, -1),
-            "codebook_csc_bytes: n_values must be at least",
+            "codebook_csc_bytes: n_values must be in",
         ),
         (lambda: break_even(int, -1, 9), "break_even: most must be at least 0, got -1"),
     ],

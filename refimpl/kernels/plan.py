@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numba import get_num_threads
@@ -53,10 +55,14 @@ class Prepared:
 class Plan:
     """A matrix that is laid out for many products; made by `plan`.
 
+    Unpickling and `copy.deepcopy` plan anew, from a matrix that is checked again.
+
     Parameters
     ----------
     matrix : SparseMatrix
         The matrix.
+    batch : int
+        Columns that `x` will mostly have.
     prepared : dict
         The kernel to run, for each number of axes of `x`.
 
@@ -64,10 +70,12 @@ class Plan:
     ----------
     matrix : SparseMatrix
         As given; the plan answers for this matrix, and it cannot change.
+    batch : int
+        As given.
     """
 
-    def __init__(self, matrix: SparseMatrix, prepared: dict[int, Prepared]) -> None:
-        self.matrix = matrix
+    def __init__(self, matrix: SparseMatrix, batch: int, prepared: dict[int, Prepared]) -> None:
+        self.matrix, self.batch = matrix, batch
         self._prepared = prepared
 
     @property
@@ -104,6 +112,9 @@ class Plan:
 
     def __repr__(self) -> str:
         return f"Plan({self.matrix!r}, nbytes={self.nbytes})"
+
+    def __reduce__(self) -> tuple[Callable[..., Plan], tuple[Any, ...]]:
+        return partial(plan, batch=self.batch), (self.matrix,)
 
 
 def plan(a: SparseMatrix, *, batch: int = WIDE) -> Plan:
@@ -154,41 +165,39 @@ def plan(a: SparseMatrix, *, batch: int = WIDE) -> Plan:
     if not isinstance(a, (COO, CSR, CSC)):
         rows = [row for row in KERNELS if row.format is type(a) and not row.transposed]
         if rows:
-            return _as_it_is(a, rows)
+            return Plan(a, batch, _as_it_is(a, rows))
     csr = a if isinstance(a, CSR) else CSR.from_coo(a.to_coo())
-    return _for_vectors(a, csr) if batch == 1 else _tiled(a, csr, batch)
+    return Plan(a, batch, _for_vectors(csr) if batch == 1 else _tiled(csr, batch))
 
 
-def _as_it_is(a: SparseMatrix, rows: Sequence[Kernel]) -> Plan:
+def _as_it_is(a: SparseMatrix, rows: Sequence[Kernel]) -> dict[int, Prepared]:
     """The first kernels of the format, with its arrays read once."""
     arrays = [getattr(a, stored.name) for stored in a.arrays]
     first = {row.x_ndim: row.function for row in reversed(rows)}
-    return Plan(a, {ndim: Prepared(kernel, a.dtype, arrays) for ndim, kernel in first.items()})
+    return {ndim: Prepared(kernel, a.dtype, arrays) for ndim, kernel in first.items()}
 
 
-def _for_vectors(a: SparseMatrix, csr: CSR) -> Plan:
+def _for_vectors(a: CSR) -> dict[int, Prepared]:
     """A vector is bound by the bytes of the matrix: 16 bits number the columns where they can."""
-    data, indices, indptr = _values(csr), csr.indices, csr.indptr
+    data, indices, indptr = _values(a), a.indices, a.indptr
     narrow = np.uint16 if a.shape[1] <= MOST_COLUMNS else indices.dtype
     gathered = [data, indices.astype(narrow, copy=False), indptr]
-    prepared = {
+    return {
         1: Prepared(csr_matvec_gathered, a.dtype, gathered),
         2: Prepared(csr_matmul_packed_panels, a.dtype, [data, indices, indptr]),
     }
-    return Plan(a, prepared)
 
 
-def _tiled(a: SparseMatrix, csr: CSR, batch: int) -> Plan:
+def _tiled(a: CSR, batch: int) -> dict[int, Prepared]:
     """A batch is bound by the loads of `x`: tiles keep what is loaded in the nearest cache."""
-    data, indices, indptr = _values(csr), csr.indices, csr.indptr
-    n_threads, width = get_num_threads(), _block_width(csr, batch)
+    data, indices, indptr = _values(a), a.indices, a.indptr
+    n_threads, width = get_num_threads(), _block_width(a, batch)
     n_shares = n_threads * -(-max(a.shape[0], 1) // (MOST_ROWS * n_threads))
     tiles, order = tile(indices, indptr, a.shape[1], width=width, n_shares=n_shares)
-    prepared = {
+    return {
         1: Prepared(csr_matvec_gathered, a.dtype, [data, indices, indptr]),
         2: Prepared(tiled_matmul, a.dtype, [data[order], *tiles]),
     }
-    return Plan(a, prepared)
 
 
 def _values(a: CSR) -> np.ndarray:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numba
 import numpy as np
 import pytest
@@ -141,6 +144,17 @@ def test_plan_shows_its_matrix():
     assert isinstance(product, Plan)
     assert product.matrix is a
     assert repr(product) == f"Plan({a!r}, nbytes={product.nbytes})"
+
+
+@pytest.mark.parametrize("a", [CSR.from_dense(W), COO.from_dense(W), TwoFour.from_dense(W)])
+@pytest.mark.parametrize("batch", [1, 64])
+@pytest.mark.parametrize("again", [lambda p: pickle.loads(pickle.dumps(p)), copy.deepcopy])
+def test_a_copy_of_a_plan_is_planned_anew(a, batch, again):
+    product = again(plan(a, batch=batch))
+    arrays = [array for prepared in product._prepared.values() for array in prepared.arrays]
+    assert not any(array.flags.writeable for array in arrays)
+    assert product.nbytes == plan(a, batch=batch).nbytes
+    np.testing.assert_array_equal(product(X), WX)
 
 
 @pytest.mark.parametrize(

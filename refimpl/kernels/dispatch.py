@@ -287,7 +287,9 @@ def checked_product(
     shape = (a.shape[1 if transposed else 0], *x.shape[1:])
     if out is not None:
         check_out(where, out, shape, dtype)
-    result = product(x, _workspace(out, x, shape, dtype))
+    result = _workspace(out, x, shape, dtype)
+    if result.size:  # else `x` may have more rows than memory has room for
+        result = product(x, result)
     if out is None and result.dtype == dtype:
         return result
     if out is None:

@@ -16,7 +16,7 @@ from numba import get_num_threads, njit, prange
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import overload, register_jitable
 
-from refimpl.kernels.numba_csr import compiled
+from refimpl.kernels.numba_csr import compiled, compiled_for_one_thread
 from refimpl.kernels.numba_csr_panels import share_of_rows
 from refimpl.kernels.vectors import (
     aligned_rows,
@@ -248,7 +248,8 @@ def _multiply_in_place(data, indices, indptr, x, out, fours):
             panel, y = x[:, j : j + wide], out[row * r : (row + 1) * r, j : j + wide]
             _row_of_blocks(data, None, indices, first, last, panel, y, fours, wide)
     rest, y = x[:, whole:], out[:, whole:]  # of the batch, less than a panel
-    _multiply_packed(data, None, indices, indptr, 0, n_rows, rest, y, fours, wide)
+    room = aligned_rows(1, x.shape[0] * wide, x)[0]
+    _multiply_packed(data, None, indices, indptr, 0, n_rows, rest, y, room, fours, wide)
 
 
 @compiled
@@ -256,6 +257,7 @@ def _share_panels(data, order, sources, indptr, x, out, n_threads):
     """Compute the product from packed panels; `order` is None if blocks are read as they lie."""
     wide = lanes_of(x, 1)
     n_panels = (out.shape[1] + wide - 1) // wide
+    rooms = aligned_rows(n_threads, x.shape[0] * wide, x)  # in the loop, nobody would see it fail
     for thread in prange(n_threads):
         # Each panel has n_threads shares of rows, and each thread takes n_panels shares in order.
         begin, end = thread * n_panels, (thread + 1) * n_panels
@@ -264,36 +266,42 @@ def _share_panels(data, order, sources, indptr, x, out, n_threads):
             last = share_of_rows(indptr, min(end - panel * n_threads, n_threads), n_threads)
             j = panel * wide
             x_panel, y = x[:, j : j + wide], out[:, j : j + wide]
-            _multiply_panel(data, order, sources, indptr, first, last, x_panel, y)
+            _multiply_panel(data, order, sources, indptr, first, last, x_panel, y, rooms[thread])
 
 
 @njit
-def _multiply_panel(data, order, sources, indptr, first, last, x, out):
+def _multiply_panel(data, order, sources, indptr, first, last, x, out, room):
     """Write rows `first` to `last` of blocks, in registers as few as the columns of `x` allow."""
     n, wide, fours = out.shape[1], lanes_of(x, 1), _by_fours(data.shape[1])
     if n > wide // 2:
-        _multiply_packed(data, order, sources, indptr, first, last, x, out, fours, lanes_of(x, 1))
+        _multiply_packed(
+            data, order, sources, indptr, first, last, x, out, room, fours, lanes_of(x, 1)
+        )
     elif n > wide // 4:
-        _multiply_packed(data, order, sources, indptr, first, last, x, out, fours, lanes_of(x, 2))
+        _multiply_packed(
+            data, order, sources, indptr, first, last, x, out, room, fours, lanes_of(x, 2)
+        )
     else:
-        _multiply_packed(data, order, sources, indptr, first, last, x, out, fours, lanes_of(x, 4))
+        _multiply_packed(
+            data, order, sources, indptr, first, last, x, out, room, fours, lanes_of(x, 4)
+        )
 
 
 @njit
-def _multiply_packed(data, order, sources, indptr, first, last, x, out, fours, lanes):
+def _multiply_packed(data, order, sources, indptr, first, last, x, out, room, fours, lanes):
     """Write rows `first` to `last` of blocks from a packed copy of `x`, at most a panel wide."""
     if first == last or x.shape[1] == 0:
         return
-    r, packed = data.shape[1], _packed(x, lanes)
+    r, packed = data.shape[1], _packed(x, room, lanes)
     for row in range(first, last):
         begin, end, y = indptr[row], indptr[row + 1], out[row * r : (row + 1) * r]
         _row_of_blocks(data, order, sources, begin, end, packed, y, fours, lanes)
 
 
 @njit
-def _packed(x, lanes):
+def _packed(x, room, lanes):
     """Copy a panel to memory where its rows follow each other, and fill it up with zeros."""
-    packed, n = aligned_rows(x.shape[0], lanes, x), x.shape[1]
+    packed, n = room[: x.shape[0] * lanes].reshape(x.shape[0], lanes), x.shape[1]
     for i in range(x.shape[0]):
         if n == lanes:
             store_panel(packed, i, 0, load_panel(x, i, 0, lanes))
@@ -361,7 +369,7 @@ def _dot_four_rows(data, indices, indptr, row, p, x, out, lanes):
     y[0], y[1], y[2], y[3] = sum_panel(y0), sum_panel(y1), sum_panel(y2), sum_panel(y3)
 
 
-@njit(cache=True)
+@compiled_for_one_thread
 def _blocks_by_column(indices, indptr, n_columns):
     """List the blocks column by column: their numbers, their rows of blocks, the pointers."""
     starts = np.zeros(n_columns + 1, np.intp)

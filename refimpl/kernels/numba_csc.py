@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from refimpl.kernels.numba_csr import compiled
+from refimpl.kernels.numba_csr import compiled, compiled_for_one_thread
 from refimpl.kernels.numba_csr_panels import csr_matmul_packed_panels
 from refimpl.kernels.vectors import (
     aligned_rows,
@@ -195,25 +195,29 @@ def _scatter_rows(data, indices, indptr, x, out, n_threads):
 @compiled
 def _scatter_into_tiles(data, indices, indptr, x, out, n_threads):
     n_rows, batch = out.shape
+    # Memory before the loop: in it, nobody would see that there is none.
+    all_starts = np.empty((n_threads, x.shape[0]), np.uintp)
+    all_cursors = np.empty_like(all_starts)
+    tiles = aligned_rows(n_threads, TILE_BYTES // out.itemsize, out)
     for thread in prange(n_threads):
         low, high = _rows_of(thread, n_threads, n_rows)
-        starts = np.empty(x.shape[0], np.uintp)
+        starts, cursors, tile = all_starts[thread], all_cursors[thread], tiles[thread]
         for column in range(starts.size):
             starts[column] = _entries(indices, indptr, column, low, n_rows, n_rows)[0]
         for j in range(0, batch, 64):
+            cursors[:] = starts
             if batch - j > 32:
-                _scatter_panel(data, indices, indptr, x, out, low, high, starts, j, 64)
+                _scatter_panel(data, indices, indptr, x, out, low, high, cursors, tile, j, 64)
             elif batch - j > 16:
-                _scatter_panel(data, indices, indptr, x, out, low, high, starts, j, 32)
+                _scatter_panel(data, indices, indptr, x, out, low, high, cursors, tile, j, 32)
             else:
-                _scatter_panel(data, indices, indptr, x, out, low, high, starts, j, 16)
+                _scatter_panel(data, indices, indptr, x, out, low, high, cursors, tile, j, 16)
 
 
 @njit(inline="always")  # so that `lanes` is a literal
-def _scatter_panel(data, indices, indptr, x, out, low, high, starts, j, lanes):
+def _scatter_panel(data, indices, indptr, x, out, low, high, cursors, room, j, lanes):
     """Write rows `low` to `high` of the result, in up to `lanes` columns from `j` on."""
-    tile = aligned_rows(TILE_BYTES // (lanes * out.itemsize), lanes, out)
-    cursors, n = starts.copy(), min(out.shape[1] - j, lanes)
+    tile, n = room.reshape(room.size // lanes, lanes), min(out.shape[1] - j, lanes)
     for top in range(low, high, len(tile)):
         bottom = min(top + len(tile), high)
         tile[: bottom - top] = 0
@@ -230,7 +234,7 @@ def _scatter_panel(data, indices, indptr, x, out, low, high, starts, j, lanes):
             store_panel_head(out, top + row, j, load_panel(tile, row, 0, lanes), n)
 
 
-@njit(cache=True)
+@compiled_for_one_thread
 def _begins_of_rows(indices, indptr, n_rows):
     """The row pointers: a running total of the entries in each row."""
     begins = np.zeros(n_rows + 1, indptr.dtype)

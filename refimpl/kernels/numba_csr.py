@@ -16,6 +16,7 @@ and a network that has diverged must show them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numba import config, njit, prange
@@ -52,10 +53,19 @@ def compiled(function: Callable[..., None]) -> Callable[..., None]:
     """
     if config.DISABLE_JIT:
         return np.errstate(over="ignore", invalid="ignore")(function)
+    return _kept_on_disk(function, parallel=True)
+
+
+def compiled_for_one_thread(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As `compiled`, for a function without a ``prange`` loop; it may return something."""
+    return _kept_on_disk(function, parallel=False)
+
+
+def _kept_on_disk(function: Callable[..., Any], *, parallel: bool) -> Callable[..., Any]:
     try:
-        return njit(parallel=True, cache=True)(function)
+        return njit(parallel=parallel, cache=True)(function)
     except RuntimeError:
-        return njit(parallel=True)(function)
+        return njit(parallel=parallel)(function)
 
 
 @compiled

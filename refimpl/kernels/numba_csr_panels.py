@@ -80,8 +80,9 @@ def csr_matmul_packed_panels(data, indices, indptr, x, out):
 def _share_packed_panels(data, indices, indptr, x, out, n_threads):
     n_wide, n_panels = panels(out.shape[1])
     n_shares = 1 if n_panels % n_threads == 0 else n_threads
+    rooms = rooms_for_panels(n_threads, x.shape[0], n_wide, x)
     for thread in prange(n_threads):
-        wide, narrow = aligned_rows(x.shape[0], WIDE, x), aligned_rows(x.shape[0], NARROW, x)
+        wide, narrow = as_panels(rooms[thread])
         packed = -1
         for task in tasks_of(thread, n_threads, n_panels * n_shares):
             panel, share = task // n_shares, task % n_shares
@@ -123,6 +124,40 @@ def panels(n):
 def first_column(panel, n_wide):
     """Give the first column of a panel, where the first `n_wide` panels are wide."""
     return panel * WIDE - max(panel - n_wide, 0) * (WIDE - NARROW)
+
+
+@register_jitable
+def rooms_for_panels(n_threads, n_rows, n_wide, like):
+    """Give each thread memory for one packed panel, before the threads begin.
+
+    Parameters
+    ----------
+    n_threads, n_rows : int
+        How many threads, and rows in a panel.
+    n_wide : int
+        How many panels are wide; without any, a room holds a narrow one.
+    like : ndarray of float32 or float64
+        Array whose dtype the panels have.
+
+    Returns
+    -------
+    ndarray, one row for each thread
+        Every row begins on a cache line. Not initialised.
+
+    Notes
+    -----
+    Where a thread of a ``prange`` loop finds no memory, Numba ends its share without a word, and
+    the result is garbage. Here it is a `MemoryError`.
+    """
+    return aligned_rows(n_threads, n_rows * (WIDE if n_wide else NARROW), like)
+
+
+@register_jitable
+def as_panels(room):
+    """Read a thread's room as a wide panel and as a narrow one; only one of them is in use."""
+    n_wide, n_narrow = room.size // WIDE, room.size // NARROW
+    wide = room[: n_wide * WIDE].reshape(n_wide, WIDE)
+    return wide, room[: n_narrow * NARROW].reshape(n_narrow, NARROW)
 
 
 @register_jitable

@@ -22,16 +22,17 @@ from refimpl.kernels.numba_csr_panels import (
     ONE,
     TWO,
     WIDE,
+    as_panels,
     first_column,
     pack_narrow,
     pack_wide,
     panels,
+    rooms_for_panels,
     share_of_rows,
     tasks_of,
 )
 from refimpl.kernels.vectors import (
     add_panels,
-    aligned_rows,
     load_panel,
     multiply_add,
     store_panel,
@@ -108,7 +109,10 @@ def tile(
     _count(indices, indptr, bounds, width, n_blocks, lengths)
     rows, starts = np.empty(lengths.size, np.int32), np.zeros(lengths.size + 1, np.int64)
     places = np.empty(lengths.size, np.int64)
-    _sort(lengths, indptr, bounds, n_blocks, rows, starts, places)
+    done = np.zeros(n_shares, np.bool_)
+    _sort(lengths, indptr, bounds, n_blocks, rows, starts, places, done)
+    if not done.all():
+        raise MemoryError("tile: no memory to sort the rows")
     order, columns = np.empty(indices.size, np.int64), np.empty(indices.size, np.uint16)
     _place(indices, indptr, bounds, width, n_blocks, places, order, columns)
     edges = np.minimum(np.arange(n_blocks + 1) * width, n_columns)
@@ -132,8 +136,11 @@ def _count(indices, indptr, bounds, width, n_blocks, lengths):
 
 
 @compiled
-def _sort(lengths, indptr, bounds, n_blocks, rows, starts, places):
-    """Sort the rows of each tile by length, and say at which place each begins."""
+def _sort(lengths, indptr, bounds, n_blocks, rows, starts, places, done):
+    """Sort the rows of each tile by length, and say at which place each begins.
+
+    A share whose thread finds no memory for the sort is not marked as done; Numba says nothing.
+    """
     for share in prange(bounds.size - 1):
         first, height = bounds[share], bounds[share + 1] - bounds[share]
         place = np.int64(indptr[first])
@@ -144,6 +151,7 @@ def _sort(lengths, indptr, bounds, n_blocks, rows, starts, places):
                 rows[begin + i], places[begin + order[i]] = order[i], place
                 place += lengths[begin + order[i]]
                 starts[begin + i + 1] = place
+        done[share] = True
 
 
 @compiled
@@ -193,9 +201,11 @@ def _share_tiles(values, columns, rows, starts, bounds, edges, x, out, n_threads
     n_shares, n_blocks = bounds.size - 1, edges.size - 1
     n_wide, n_panels = panels(out.shape[1])
     tallest = np.max(bounds[1:] - bounds[:-1])
+    x_rooms = rooms_for_panels(n_threads, x.shape[0], n_wide, x)
+    y_rooms = rooms_for_panels(n_threads, tallest, n_wide, x)
     for thread in prange(n_threads):
-        x_wide, y_wide = aligned_rows(x.shape[0], WIDE, x), aligned_rows(tallest, WIDE, x)
-        x_narrow, y_narrow = aligned_rows(x.shape[0], NARROW, x), aligned_rows(tallest, NARROW, x)
+        x_wide, x_narrow = as_panels(x_rooms[thread])
+        y_wide, y_narrow = as_panels(y_rooms[thread])
         packed = -1
         for task in tasks_of(thread, n_threads, n_panels * n_shares):
             panel, share = task // n_shares, task % n_shares

@@ -22,15 +22,16 @@ from refimpl.kernels.numba_csr_panels import (
     NARROW,
     ONE,
     WIDE,
+    as_panels,
     first_column,
     pack_narrow,
     pack_wide,
     panels,
+    rooms_for_panels,
     tasks_of,
 )
 from refimpl.kernels.vectors import (
     add_panels,
-    aligned_rows,
     load_panel,
     load_panel_head,
     multiply_add,
@@ -169,8 +170,9 @@ def _share_panels(values, meta, x, out, n_threads, n_words, n_rows, ahead):
     n_wide, n_panels = panels(out.shape[1])
     n_shares = 1 if n_panels % n_threads == 0 else n_threads
     many = n_words * (WIDE // NARROW)  # a block of a narrow panel has more columns
+    rooms = rooms_for_panels(n_threads, x.shape[0], n_wide, x)
     for thread in prange(n_threads):
-        wide, narrow = aligned_rows(x.shape[0], WIDE, x), aligned_rows(x.shape[0], NARROW, x)
+        wide, narrow = as_panels(rooms[thread])
         packed = -1
         for task in tasks_of(thread, n_threads, n_panels * n_shares):
             panel, share = task // n_shares, task % n_shares

@@ -12,7 +12,15 @@ from numba import get_num_threads, njit, prange
 from numba.extending import register_jitable
 
 from refimpl.kernels.numba_csr import compiled
-from refimpl.kernels.numba_csr_panels import NARROW, ONE, WIDE, first_column, panels, tasks_of
+from refimpl.kernels.numba_csr_panels import (
+    NARROW,
+    ONE,
+    WIDE,
+    first_column,
+    panels,
+    rooms_for_panels,
+    tasks_of,
+)
 from refimpl.kernels.numba_two_four import (
     AHEAD,
     COLUMNS,
@@ -23,7 +31,6 @@ from refimpl.kernels.numba_two_four import (
     block_words,
 )
 from refimpl.kernels.vectors import (
-    aligned_rows,
     load_panel,
     load_panel_head,
     multiply_add,
@@ -70,8 +77,9 @@ def _share_panels(values, meta, x, out, n_threads, n_words):
     n_wide, n_panels = panels(out.shape[1])
     n_shares = 1 if n_panels % n_threads == 0 else n_threads
     many = n_words * (WIDE // NARROW)  # a block of a narrow panel has more columns
+    rooms = rooms_for_panels(n_threads, out.shape[0], n_wide, x)
     for thread in prange(n_threads):
-        sums = aligned_rows(1, out.shape[0] * WIDE, x)
+        sums = rooms[thread].reshape(1, rooms.shape[1])  # one long row: its places need no stride
         for task in tasks_of(thread, n_threads, n_panels * n_shares):
             panel, share = task // n_shares, task % n_shares
             j, words = first_column(panel, n_wide), tasks_of(share, n_shares, meta.shape[1])

@@ -121,6 +121,15 @@ def test_kernels_compile_where_no_folder_can_be_written(monkeypatch):
     np.testing.assert_array_equal(out, [0, 7])
 
 
+def test_import_needs_no_folder_to_write_to():
+    code = (
+        "from numba.core.caching import CacheImpl\n"
+        "CacheImpl._locator_classes = []\n"
+        "import refimpl.kernels"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def numba_csr_source():
     """The Python function behind a kernel."""
     return getattr(numba_csr.csr_matvec, "py_func", numba_csr.csr_matvec)

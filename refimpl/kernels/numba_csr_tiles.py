@@ -200,7 +200,7 @@ def _share_tiles(values, columns, rows, starts, bounds, edges, x, out, n_threads
     """Share the panels of the result, and the shares of its rows, among the threads."""
     n_shares, n_blocks = bounds.size - 1, edges.size - 1
     n_wide, n_panels = panels(out.shape[1])
-    tallest = np.max(bounds[1:] - bounds[:-1])
+    tallest = np.max(bounds[1:] - bounds[:-1]) if n_blocks > 1 else 0
     x_rooms = rooms_for_panels(n_threads, x.shape[0], n_wide, x)
     y_rooms = rooms_for_panels(n_threads, tallest, n_wide, x)
     for thread in prange(n_threads):

@@ -17,6 +17,9 @@ from refimpl.nn.network import check_network
 def sparsify(network: Network, *, store: Callable[[COO], SparseMatrix] = CSR.from_coo) -> Network:
     """Build the network that is shipped: pruned linear layers hold their weights sparse.
 
+    Linear layers are the only dense layers with a weight so far; a `SparseConv2d` is built from
+    its weight directly.
+
     Parameters
     ----------
     network : Network

@@ -28,7 +28,7 @@ from refimpl.kernels.vectors import (
     store_panel_head,
 )
 
-ONE = np.uintp(1)  # unsigned: a position plus a signed 1 would be a float
+ONE = np.uintp(1)  # unsigned, as the positions they are added to
 TILE_BYTES = 65_536  # of the second-level cache; smaller tiles cut the columns into more pieces
 SORTING_PAYS = 160  # columns of x from which on the sort is faster than scattering
 

@@ -32,7 +32,7 @@ from refimpl.kernels.vectors import (
     zero_panel,
 )
 
-SIXTEEN = np.uintp(16)  # unsigned: a position plus a signed 16 would be a float
+SIXTEEN = np.uintp(16)  # unsigned, as the positions they are added to
 
 
 def compiled(function: Callable[..., None]) -> Callable[..., None]:

@@ -27,7 +27,7 @@ from refimpl.kernels.vectors import (
 )
 
 WIDE, NARROW = 64, 16  # numbers in a panel; narrow ones take what is left of the batch
-ONE, TWO = np.uintp(1), np.uintp(2)  # unsigned: a position plus a signed 1 would be a float
+ONE, TWO = np.uintp(1), np.uintp(2)  # unsigned, as the positions they are added to
 
 
 @compiled

@@ -100,8 +100,8 @@ def tile(
     of each tile by that count, and give every value its place. The places of a row keep the
     order of its columns.
 
-    Shortest row first: the processor guesses when a loop over a row ends, and a wrong guess
-    costs it the time of 20 to 30 vector operations. Rows of one length end alike.
+    Shortest row first: the processor guesses when a loop over a row ends, and throws away what
+    it began on a wrong guess. Rows of one length end alike.
     """
     bounds = [share_of_rows(indptr, share, n_shares) for share in range(n_shares + 1)]
     bounds, n_blocks = np.array(bounds, np.int64), max(-(-n_columns // width), 1)

@@ -22,7 +22,7 @@ from refimpl.kernels.numba_csr_tiles import (
 
 CACHE_BYTES = 2**15  # of a packed panel that a block of columns needs: most of 48 KiB
 ROW_LENGTH = 20  # values that a row of a tile has on average, where the matrix has so many
-MOST_ROWS = 2048  # in a share: its packed panel of the result then takes 512 KiB
+MOST_ROWS = 2048  # in a share on average: its packed panel of the result then takes 512 KiB
 
 
 class Prepared:
@@ -146,6 +146,11 @@ def plan(a: SparseMatrix, *, batch: int = WIDE) -> Plan:
     (``numba.set_num_threads``). It runs on any number of them, and gives the same bits.
 
     An `x` of a wider dtype than the matrix has its values converted at every call.
+
+    During a product each thread has room for 256 bytes (float32) for each column of the matrix,
+    and as many for each row of its share; 64 bytes for batches of up to 16.
+
+    There is no transposed product: plan ``CSR.transpose()`` for that.
 
     Tiles take, for each stored value, 4 bytes in float32 and 2 for its column, and 12 for each
     row of each tile. A plan for vectors (``batch=1``) only keeps the columns in 2 bytes.

@@ -271,8 +271,8 @@ def aligned_rows(n_rows, n_columns, like):
 
     Notes
     -----
-    NumPy starts a large array 16 bytes into a cache line. Every 64-byte load of it then touches
-    two lines, and a kernel that is bound by its loads runs at half speed.
+    Most large arrays of NumPy begin 16 bytes into a cache line. Every 64-byte load of such an
+    array touches two lines, and a kernel that is bound by its loads runs at half speed.
     """
     n_bytes = n_rows * n_columns * like.itemsize
     room = np.empty(n_bytes + 64, np.uint8)

@@ -8,6 +8,7 @@ import pytest
 from refimpl.experiments import targets
 from refimpl.experiments.kernel_grid import NUMBERS
 from refimpl.experiments.targets import (
+    REASONS,
     TARGETS,
     NotMeasuredError,
     break_even,
@@ -244,3 +245,8 @@ def test_report_says_when_the_machine_was_busy(share, busy):
 
 def test_speedup_stands_where_the_record_writes_it():
     assert NUMBERS[targets.SPEEDUP] == "speedup"
+
+
+def test_reasons_are_given_for_targets_that_exist():
+    reasons = {(kernel, target) for kernel, of in REASONS.items() for target in of}
+    assert reasons <= {(target.kernel, target.requirement) for target in TARGETS}

@@ -309,13 +309,13 @@ def report(record: Mapping[str, Any]) -> str:
 
 # Why a target is missed where it is, as far as it was found; by kernel, then by requirement.
 _A_ROW = (
-    "beginning a row and packing x are paid for each row, whatever it holds; above 90 % little "
-    "else is left, and MKL's inspected product, which goes ahead there, packs nothing that we know"
+    "MKL's inspected product goes ahead above 90 %: there, packing x and beginning a row, which "
+    "cost the same whatever the row holds, weigh most; how MKL avoids them is not known"
 )
 _ONE_CALL = "nothing is inspected, so the packed panel of x comes from the second-level cache"
 _CALL = (
-    "a call takes about 5 µs with a plan and 10 without before the kernel begins, and a small or "
-    "very sparse matrix is multiplied in less"
+    "the checks of a call in Python take longer than the kernel where the matrix is small or "
+    "very sparse"
 )
 REASONS: dict[str, dict[str, str]] = {
     "CSR x dense, n >= 16, planned": {
@@ -323,7 +323,8 @@ REASONS: dict[str, dict[str, str]] = {
         ">= 0.9x the best peer everywhere": _A_ROW,
     },
     "CSR x dense, n >= 64, planned": {
-        ">= 8x dense at 95 %": "from 256 columns on, x, out and the tiles no longer fit 2 MiB",
+        ">= 8x dense at 95 %": "a batch of 64 reaches it and wider ones do not; supposed, not "
+        "measured: x, out and the tiles together outgrow the second-level cache",
     },
     "CSR x dense, n >= 16, one call": {
         ">= 1.3x the best peer": _ONE_CALL,

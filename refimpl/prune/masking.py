@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,18 @@ from refimpl.arrays import (
     FLOAT_DTYPES,
     bad_argument,
     check_array,
+    check_count,
     check_fraction,
     check_no_nan,
     xp_of,
 )
-from refimpl.masks import global_unstructured, unstructured
+from refimpl.masks import global_counts, global_unstructured, keep_top_k, unstructured
 from refimpl.nn import Network, Parameter, SparseLinear
 from refimpl.nn.network import check_network
 from refimpl.saliency import magnitude
 
 Saliency = Callable[[np.ndarray], np.ndarray]
+Budget = Callable[[list[tuple[int, ...]], float], Sequence[int]]
 
 
 def layerwise_masks(
@@ -86,11 +88,12 @@ def global_masks(
     *,
     saliency: Saliency = magnitude,
     ignore: Collection[str] = (),
+    allow_empty: bool = True,
 ) -> dict[str, np.ndarray]:
     """Choose masks by one ranking over all layers, so that each layer finds its own sparsity.
 
     A layer whose saliencies are small beside the others' may lose every weight. Its output is
-    then constant, and so is the network's: layer collapse. Nothing here prevents it.
+    then constant, and so is the network's: layer collapse. ``allow_empty=False`` prevents it.
 
     Parameters
     ----------
@@ -103,6 +106,8 @@ def global_masks(
         ``saliency(w)`` scores an array of weights, larger = keep; it must not write to `w`.
     ignore : collection of str
         Names of weights to leave alone, such as ``["fc3.weight"]``.
+    allow_empty : bool
+        Whether a layer may lose every weight. If not, each keeps its best.
 
     Returns
     -------
@@ -113,7 +118,7 @@ def global_masks(
     Raises
     ------
     TypeError, ValueError
-        As `layerwise_masks`.
+        As `layerwise_masks`, and as `refimpl.masks.global_counts` if not `allow_empty`.
 
     Notes
     -----
@@ -133,8 +138,73 @@ def global_masks(
     check_fraction(where, "sparsity", sparsity)
     candidates = _candidates(where, network, ignore)
     scores = _scores(where, candidates, saliency)
-    chosen = global_unstructured(list(scores.values()), sparsity)
+    if allow_empty:
+        chosen = global_unstructured(list(scores.values()), sparsity)
+    else:
+        counts = global_counts(list(scores.values()), sparsity)
+        chosen = list(map(keep_top_k, scores.values(), counts))
     masks = dict(zip(scores, chosen, strict=True))
+    _check_none_returns(where, candidates, masks)
+    return masks
+
+
+def budgeted_masks(
+    network: Network,
+    sparsity: float,
+    *,
+    budget: Budget,
+    saliency: Saliency = magnitude,
+    ignore: Collection[str] = (),
+) -> dict[str, np.ndarray]:
+    """Choose masks that give every layer the number of weights that a budget grants it.
+
+    Parameters
+    ----------
+    network : Network
+        Is read, not changed. Only its weights are candidates, never a bias.
+    sparsity : float
+        Fraction of all candidate weights that is zero afterwards, in ``[0, 1)``. Ignored
+        weights do not count.
+    budget : callable
+        ``budget(shapes, sparsity)`` says how many weights each layer keeps, such as
+        `refimpl.masks.erdos_renyi_kernel_counts`: a list of counts in the order of the shapes.
+    saliency : callable
+        ``saliency(w)`` scores an array of weights, larger = keep; it must not write to `w`.
+    ignore : collection of str
+        Names of weights to leave alone, such as ``["fc3.weight"]``.
+
+    Returns
+    -------
+    dict of str to ndarray of bool
+        A new mask for each weight that is not ignored, True = kept, with exactly as many True
+        entries as `budget` granted.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `layerwise_masks` and as `budget`; if `budget` returns anything but one count for
+        each weight, or grants a layer more than is not pruned yet.
+
+    Notes
+    -----
+    A weight that is pruned already ranks below every other, so it never comes back.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refimpl.masks import erdos_renyi_kernel_counts
+    >>> from refimpl.nn import mlp
+    >>> network = mlp([784, 300, 100, 10], rng=np.random.default_rng(0))
+    >>> masks = budgeted_masks(network, 0.9, budget=erdos_renyi_kernel_counts)
+    >>> {name: int(mask.sum()) for name, mask in masks.items()}
+    {'fc1.weight': 18714, 'fc2.weight': 6906, 'fc3.weight': 1000}
+    """
+    where = "budgeted_masks"
+    check_fraction(where, "sparsity", sparsity)
+    candidates = _candidates(where, network, ignore)
+    counts = _granted(where, candidates, budget, sparsity)
+    scores = _scores(where, candidates, saliency)
+    masks = {name: keep_top_k(score, counts[name]) for name, score in scores.items()}
     _check_none_returns(where, candidates, masks)
     return masks
 
@@ -236,6 +306,21 @@ def _candidates(where: str, network: Network, ignore: Collection[str]) -> dict[s
         advice = "only arrays of two axes or more can be pruned"
         raise bad_argument(where, "network", "have a weight to prune", actual, advice)
     return candidates
+
+
+def _granted(
+    where: str, candidates: dict[str, Parameter], budget: Budget, sparsity: float
+) -> dict[str, int]:
+    """What `budget` lets every candidate keep."""
+    granted = list(budget([weight.shape for weight in candidates.values()], sparsity))
+    if len(granted) != len(candidates):
+        advice = "return the counts in the order of the shapes"
+        requirement = f"return {len(candidates)} counts"
+        raise bad_argument(where, "budget", requirement, f"{len(granted)}", advice)
+    counts = dict(zip(candidates, granted, strict=True))
+    for name, count in counts.items():
+        check_count(where, f"budget of {name}", count, 0, candidates[name].size)
+    return counts
 
 
 def _scores(

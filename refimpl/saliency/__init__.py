@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from refimpl.saliency.layer_adaptive import lamp
+from refimpl.saliency.channels import (
+    batch_norm_scale,
+    channel_taylor,
+    filter_l1,
+    filter_l2,
+    geometric_median,
+    unit_norm,
+)
 from refimpl.saliency.magnitude import magnitude, random
 
-__all__ = ["magnitude", "random"]
+__all__ = ["lamp", "magnitude", "random"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from refimpl.saliency.layer_adaptive import lamp
 from refimpl.saliency.channels import (
     batch_norm_scale,
     channel_taylor,
@@ -11,6 +10,17 @@ from refimpl.saliency.channels import (
     geometric_median,
     unit_norm,
 )
+from refimpl.saliency.layer_adaptive import lamp
 from refimpl.saliency.magnitude import magnitude, random
 
-__all__ = ["lamp", "magnitude", "random"]
+__all__ = [
+    "batch_norm_scale",
+    "channel_taylor",
+    "filter_l1",
+    "filter_l2",
+    "geometric_median",
+    "lamp",
+    "magnitude",
+    "random",
+    "unit_norm",
+]

@@ -3,39 +3,53 @@
 Every layer states its forward and its backward pass; there is no automatic differentiation.
 """
 
+from refimpl.nn.convolution import Conv2d
 from refimpl.nn.gradcheck import check_gradients, gradient_errors, loss_gradient_error
-from refimpl.nn.layers import Dropout, Flatten, Layer, Linear, ReLU
+from refimpl.nn.layer import Layer, WeightedLayer
+from refimpl.nn.layers import Dropout, Flatten, Linear, ReLU
 from refimpl.nn.losses import mean_squared_error, softmax_cross_entropy
 from refimpl.nn.lowering import col2im, im2col, patch_grid
-from refimpl.nn.models import lenet_300_100, mlp
+from refimpl.nn.models import lenet5, lenet_300_100, mlp
 from refimpl.nn.network import Network
+from refimpl.nn.normalization import BatchNorm2d
 from refimpl.nn.optim import SGD, Adam, Optimizer
-from refimpl.nn.parameter import Parameter
+from refimpl.nn.parameter import Buffer, Parameter
+from refimpl.nn.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from refimpl.nn.residual import Residual
 from refimpl.nn.sparse import SparseConv2d, SparseLayer, SparseLinear
 from refimpl.nn.train import Evaluation, History, evaluate, fit
 
 __all__ = [
     "SGD",
     "Adam",
+    "AvgPool2d",
+    "BatchNorm2d",
+    "Buffer",
+    "Conv2d",
     "Dropout",
     "Evaluation",
     "Flatten",
+    "GlobalAvgPool2d",
     "History",
     "Layer",
     "Linear",
+    "MaxPool2d",
     "Network",
     "Optimizer",
     "Parameter",
     "ReLU",
+    "Residual",
     "SparseConv2d",
     "SparseLayer",
     "SparseLinear",
+    "WeightedLayer",
     "check_gradients",
     "col2im",
     "evaluate",
     "fit",
     "gradient_errors",
     "im2col",
+    "lenet5",
     "lenet_300_100",
     "loss_gradient_error",
     "mean_squared_error",

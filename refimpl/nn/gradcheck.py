@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from refimpl.arrays import bad_argument, check_array, check_count, check_positive, check_rng
-from refimpl.nn.layers import Layer
+from refimpl.nn.layer import Layer
 from refimpl.nn.network import Network
 
 Loss = Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray]]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from typing import Any
 
 import numpy as np
 
@@ -17,61 +15,17 @@ from refimpl.arrays import (
     check_rng,
     xp_of,
 )
+from refimpl.nn.layer import (
+    Layer,
+    WeightedLayer,
+    check_dy,
+    check_forward_ran,
+    check_training_dtype,
+)
 from refimpl.nn.parameter import Parameter
 
-TRAINING_DTYPES = (np.float32, np.float64)
 
-
-class Layer(ABC):
-    """Turn an input into an output, and a gradient at the output into one at the input.
-
-    A layer remembers of its last `forward` what `backward` needs. It remembers references,
-    not copies: leave the input as it is until `backward` has run.
-    """
-
-    @abstractmethod
-    def forward(self, x: np.ndarray, *, training: bool = False) -> np.ndarray:
-        """Compute the output.
-
-        Parameters
-        ----------
-        x : ndarray of float, shape (batch, ...)
-            The layer's input, NumPy or CuPy.
-        training : bool
-            Whether this pass belongs to a training step; only layers that act differently
-            then, such as `Dropout`, look at it.
-
-        Returns
-        -------
-        ndarray of float, shape (batch, ...)
-            The output, of the input's dtype.
-        """
-
-    @abstractmethod
-    def backward(self, dy: np.ndarray) -> np.ndarray:
-        """Compute the gradient at the input, and overwrite the gradient of every parameter.
-
-        Parameters
-        ----------
-        dy : ndarray of float
-            Gradient of the loss with respect to the output of the last `forward`.
-
-        Returns
-        -------
-        ndarray of float
-            Gradient of the loss with respect to the input of the last `forward`.
-        """
-
-    def named_parameters(self) -> dict[str, Parameter]:
-        """List the layer's parameters by the name of the attribute that holds them."""
-        return {name: held for name, held in vars(self).items() if isinstance(held, Parameter)}
-
-    def parameters(self) -> list[Parameter]:
-        """List the layer's parameters: every attribute that holds a `Parameter`."""
-        return list(self.named_parameters().values())
-
-
-class Linear(Layer):
+class Linear(WeightedLayer):
     """Multiply by a weight matrix and add a bias: ``y = x @ W.T + b``.
 
     Parameters
@@ -131,7 +85,7 @@ class Linear(Layer):
         check_count("Linear", "n_in", n_in, 1)
         check_count("Linear", "n_out", n_out, 1)
         check_rng("Linear", rng)
-        _check_dtype("Linear", dtype)
+        check_training_dtype("Linear", dtype)
         weight = rng.standard_normal((n_out, n_in)) * math.sqrt(2 / n_in)
         self.weight = Parameter(weight.astype(dtype))
         self.bias = Parameter(np.zeros(n_out, dtype)) if bias else None
@@ -148,14 +102,16 @@ class Linear(Layer):
             y += self.bias.value
         return y
 
-    def backward(self, dy: np.ndarray) -> np.ndarray:
-        """Return ``dy @ W``; leave ``dy.T @ x`` and ``dy.sum(axis=0)`` as the gradients."""
+    def backward_parameters(self, dy: np.ndarray) -> None:
+        """Leave ``dy.T @ x`` and ``dy.sum(axis=0)`` as the gradients."""
         check_forward_ran("Linear", self._x)
         shape = (len(self._x), self.weight.shape[0])
         check_dy("Linear", dy, shape, self.weight.dtype)
         self.weight.grad = dy.T @ self._x  # (n_out, n_in)
         if self.bias is not None:
             self.bias.grad = dy.sum(axis=0)
+
+    def _input_gradient(self, dy: np.ndarray) -> np.ndarray:
         return dy @ self.weight.value  # (batch, n_in)
 
 
@@ -292,60 +248,5 @@ class Dropout(Layer):
         return xp_of(x).where(self._kept, x / (1 - self.rate), x.dtype.type(0))
 
 
-def check_forward_ran(layer: str, cache: Any) -> None:
-    """Refuse a backward pass that no forward pass went before.
-
-    Parameters
-    ----------
-    layer : str
-        Class name, for the error.
-    cache : object
-        What `forward` leaves behind; None if it has not run.
-
-    Raises
-    ------
-    RuntimeError
-        If `cache` is None.
-    """
-    if cache is None:
-        advice = "backward needs what forward saw"
-        where = f"{layer}.backward"
-        raise bad_argument(
-            where, "forward(x)", "run first", "no call of it", advice, kind=RuntimeError
-        )
-
-
-def check_dy(layer: str, dy: Any, shape: tuple[int, ...], dtype: np.dtype | None = None) -> None:
-    """Refuse a gradient that does not fit the output of the last forward pass.
-
-    Parameters
-    ----------
-    layer : str
-        Class name, for the error.
-    dy : ndarray of float
-        The gradient that `backward` was given.
-    shape : tuple of int
-        The output's shape.
-    dtype : dtype, optional
-        The output's dtype, in layers that hold parameters; by default any float passes.
-
-    Raises
-    ------
-    TypeError
-        If `dy` is no array, or its dtype is not allowed.
-    ValueError
-        If its shape is not the output's.
-    """
-    dtypes = FLOAT_DTYPES if dtype is None else (dtype.type,)
-    check_array(f"{layer}.backward", "dy", dy, shape=shape, dtypes=dtypes)
-
-
 def _flat(shape: tuple[int, ...]) -> tuple[int, int]:
     return shape[0], math.prod(shape[1:])
-
-
-def _check_dtype(where: str, dtype: Any) -> None:
-    if dtype not in (*TRAINING_DTYPES, "float32", "float64"):
-        advice = "use float32 to train and float64 to check gradients"
-        actual = getattr(dtype, "__name__", str(dtype))
-        raise bad_argument(where, "dtype", "be float32 or float64", actual, advice, kind=TypeError)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from refimpl.arrays import INDEX_DTYPES, bad_argument, check_array, xp_of
-from refimpl.nn.layers import TRAINING_DTYPES
+from refimpl.nn.layer import TRAINING_DTYPES
 
 
 @np.errstate(over="ignore", invalid="ignore")  # an infinite logit shows in the loss

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
-from refimpl.arrays import FLOAT_DTYPES, bad_argument, check_array, check_count
+from refimpl.arrays import FLOAT_DTYPES, bad_argument, check_array, check_count, xp_of
 from refimpl.kernels.vectors import aligned_rows
 
 
@@ -66,14 +66,14 @@ def im2col(
     """
     check_array("im2col", "images", images, ndim=4, dtypes=FLOAT_DTYPES)
     h_out, w_out = patch_grid(images.shape[2:], kernel_shape, stride=stride, padding=padding)
-    frame = (padding, padding)
-    padded = np.pad(images, ((0, 0), (0, 0), frame, frame))
-    windows = sliding_window_view(padded, kernel_shape, axis=(2, 3))
-    strided = windows[:, :, ::stride, ::stride]  # (batch, channels, h_out, w_out, kh, kw)
-    patches = strided.transpose(1, 4, 5, 0, 2, 3)
-    n_pixels = patches.shape[0] * patches.shape[1] * patches.shape[2]
-    columns = aligned_rows(n_pixels, len(images) * h_out * w_out, images)
-    columns.reshape(patches.shape)[...] = patches
+    batch, channels = images.shape[:2]
+    kh, kw = kernel_shape
+    columns = _room(channels * kh * kw, batch * h_out * w_out, images)
+    patches = columns.reshape(channels, kh, kw, batch, h_out, w_out)
+    for i, j, pixels in pixels_of_patches(
+        framed(images, padding), (kh, kw), (h_out, w_out), stride
+    ):
+        patches[:, i, j] = pixels.swapaxes(0, 1)
     return columns
 
 
@@ -126,14 +126,63 @@ def col2im(
     shape = (channels * kh * kw, batch * h_out * w_out)
     check_array("col2im", "columns", columns, shape=shape, dtypes=FLOAT_DTYPES)
     patches = columns.reshape(channels, kh, kw, batch, h_out, w_out)
-    padded = np.zeros((channels, batch, height + 2 * padding, width + 2 * padding), columns.dtype)
-    for i in range(kh):
-        for j in range(kw):  # pixel (i, j) of each patch: no two are the same
-            rows = slice(i, i + h_out * stride, stride)
-            cols = slice(j, j + w_out * stride, stride)
-            padded[:, :, rows, cols] += patches[:, i, j]
+    room = (batch, channels, height + 2 * padding, width + 2 * padding)
+    padded = xp_of(columns).zeros(room, columns.dtype)
+    for i, j, pixels in pixels_of_patches(padded, (kh, kw), (h_out, w_out), stride):
+        pixels += patches[:, i, j].swapaxes(0, 1)  # no two of these are the same pixel
     images = padded[:, :, padding : padding + height, padding : padding + width]
-    return np.ascontiguousarray(images.swapaxes(0, 1))
+    return xp_of(images).ascontiguousarray(images)
+
+
+def pixels_of_patches(
+    images: np.ndarray, kernel_shape: tuple[int, int], grid: tuple[int, int], stride: int
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Go through the pixels of a patch; show each of them in all patches at once.
+
+    Parameters
+    ----------
+    images : ndarray, shape (batch, channels, height, width)
+        Padded already.
+    kernel_shape : tuple of int
+        ``(kh, kw)``.
+    grid : tuple of int
+        ``(h_out, w_out)``, from `patch_grid`.
+    stride : int
+        As for `im2col`.
+
+    Yields
+    ------
+    i, j : int
+        Which pixel of a patch, row by row.
+    pixels : ndarray, shape (batch, channels, h_out, w_out)
+        That pixel of every patch: a view, in which no pixel of an image appears twice.
+    """
+    for i in range(kernel_shape[0]):
+        for j in range(kernel_shape[1]):
+            rows = slice(i, i + grid[0] * stride, stride)
+            columns = slice(j, j + grid[1] * stride, stride)
+            yield i, j, images[:, :, rows, columns]
+
+
+def framed(images: np.ndarray, padding: int) -> np.ndarray:
+    """Put rows and columns of zeros around each image.
+
+    Parameters
+    ----------
+    images : ndarray, shape (batch, channels, height, width)
+        NumPy or CuPy.
+    padding : int
+        How many, on every side.
+
+    Returns
+    -------
+    ndarray, shape (batch, channels, height + 2 * padding, width + 2 * padding)
+        New, or `images` itself if there is no padding.
+    """
+    if not padding:
+        return images
+    frame = (padding, padding)
+    return xp_of(images).pad(images, ((0, 0), (0, 0), frame, frame))
 
 
 def patch_grid(
@@ -177,6 +226,38 @@ def patch_grid(
         advice = "pad the images or take a smaller kernel"
         raise bad_argument(where, "kernel_shape", requirement, kernel_shape, advice)
     return spare[0] // stride + 1, spare[1] // stride + 1
+
+
+def as_kernel_shape(where: str, kernel_shape: Any) -> tuple[int, int]:
+    """Give a kernel's height and width, where one number may stand for both.
+
+    Parameters
+    ----------
+    where : str
+        Named in the error.
+    kernel_shape : int or tuple of int
+        At least 1 each.
+
+    Returns
+    -------
+    tuple of int
+        ``(kh, kw)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        In one sentence.
+    """
+    if isinstance(kernel_shape, int | np.integer) and not isinstance(kernel_shape, bool):
+        kernel_shape = (kernel_shape, kernel_shape)
+    return _checked_kernel_shape(where, kernel_shape)
+
+
+def _room(n_rows: int, n_columns: int, like: np.ndarray) -> np.ndarray:
+    """An array to write to; on the CPU it begins on a cache line."""
+    if isinstance(like, np.ndarray):
+        return aligned_rows(n_rows, n_columns, like)
+    return xp_of(like).empty((n_rows, n_columns), like.dtype)
 
 
 def _checked_kernel_shape(where: str, kernel_shape: Any) -> tuple[int, int]:

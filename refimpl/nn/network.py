@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from refimpl.arrays import bad_argument, check_array, xp_of
-from refimpl.nn.layers import Layer
-from refimpl.nn.parameter import Parameter
+from refimpl.nn.layer import Layer, WeightedLayer
+from refimpl.nn.parameter import Buffer, Parameter
 
 
 class Network:
@@ -86,6 +86,43 @@ class Network:
             dy = layer.backward(dy)
         return dy
 
+    def backward_parameters(self, dy: np.ndarray) -> None:
+        """Overwrite every gradient as `backward` does, and stop there: all that training needs.
+
+        Spared is the gradient at the network's input, which in the first layer costs as much as
+        the gradient of its weight.
+
+        Parameters
+        ----------
+        dy : ndarray of float
+            As for `backward`.
+        """
+        layers = list(self.layers.values())
+        while layers and not layers[0].parameters():
+            layers.pop(0)
+        for layer in reversed(layers[1:]):
+            dy = layer.backward(dy)
+        if layers:
+            _backward_parameters(layers[0], dy)
+
+    def named_layers(self) -> dict[str, Layer]:
+        """List every layer, those of networks within a layer as well, from the outside in.
+
+        Returns
+        -------
+        dict of str to Layer
+            Such as ``{"block1": ..., "block1.branch.conv1": ...}``: with a dot and a name
+            behind it, the name of a parameter.
+        """
+        found: dict[str, Layer] = {}
+        for name, layer in self.layers.items():
+            found[name] = layer
+            for held_name, held in vars(layer).items():
+                if isinstance(held, Network):
+                    inner = held.named_layers()
+                    found |= {f"{name}.{held_name}.{key}": item for key, item in inner.items()}
+        return found
+
     def parameters(self) -> list[Parameter]:
         """List every parameter in the order of the layers, as the optimisers take them."""
         return list(self.named_parameters().values())
@@ -98,23 +135,31 @@ class Network:
             for name, parameter in layer.named_parameters().items()
         }
 
+    def named_buffers(self) -> dict[str, Buffer]:
+        """List what the forward pass keeps up to date, such as ``"norm1.running_mean"``."""
+        return {
+            f"{layer_name}.{name}": buffer
+            for layer_name, layer in self.layers.items()
+            for name, buffer in layer.named_buffers().items()
+        }
+
     def weights(self) -> dict[str, Parameter]:
         """List what may be pruned: the parameters with two axes or more, so never a bias."""
         named = self.named_parameters()
         return {name: parameter for name, parameter in named.items() if len(parameter.shape) > 1}
 
     def state(self) -> dict[str, np.ndarray]:
-        """Copy the value of every parameter, by name.
+        """Copy the value of every parameter and every buffer, by name.
 
         Returns
         -------
         dict of str to ndarray
             Copies, without gradients and masks, for `load_state`.
         """
-        return {name: item.value.copy() for name, item in self.named_parameters().items()}
+        return {name: item.value.copy() for name, item in self._stateful().items()}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Set every parameter to the value that it has in `state`.
+        """Set every parameter and every buffer to the value that it has in `state`.
 
         Masks stay and are applied to the new values: this is how a pruned network is rewound.
         Either everything is written or, after an error, nothing.
@@ -131,10 +176,13 @@ class Network:
         ValueError
             If names are missing or unexpected, or a shape differs.
         """
-        parameters = self.named_parameters()
-        _check_state(state, parameters)
-        for name, parameter in parameters.items():
-            parameter.value = state[name]
+        stateful = self._stateful()
+        _check_state(state, stateful)
+        for name, item in stateful.items():
+            item.value = state[name]
+
+    def _stateful(self) -> dict[str, Parameter | Buffer]:
+        return self.named_parameters() | self.named_buffers()
 
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}: {type(item).__name__}" for name, item in self.layers.items())
@@ -172,10 +220,17 @@ def _check_layers(layers: Any) -> None:
     for name, layer in layers.items():
         _check_name(name)
         _check_layer(name, layer)
-    n_twice = len(layers) - len({id(layer) for layer in layers.values()})
+    every = [item for layer in layers.values() for item in _with_inner(layer)]
+    n_twice = len(every) - len({id(item) for item in every})
     if n_twice:
         advice = "make one object for each name"
         raise bad_argument(where, argument, "differ from each other", f"{n_twice} twice", advice)
+
+
+def _with_inner(layer: Layer) -> list[Layer]:
+    """A layer, and those of the networks that it holds."""
+    networks = [held for held in vars(layer).values() if isinstance(held, Network)]
+    return [layer, *(item for net in networks for item in net.named_layers().values())]
 
 
 def _check_name(name: Any) -> None:
@@ -193,19 +248,26 @@ def _check_layer(name: str, layer: Any) -> None:
         raise bad_argument("Network", argument, "be a Layer", actual, advice, kind=TypeError)
 
 
-def _check_state(state: Any, parameters: dict[str, Parameter]) -> None:
+def _backward_parameters(layer: Layer, dy: np.ndarray) -> None:
+    if isinstance(layer, WeightedLayer):
+        layer.backward_parameters(dy)
+    else:
+        layer.backward(dy)
+
+
+def _check_state(state: Any, stateful: dict[str, Parameter | Buffer]) -> None:
     where = "Network.load_state"
     if not isinstance(state, Mapping):
         advice = "pass what Network.state returned"
         actual = type(state).__name__
         raise bad_argument(where, "state", "be a mapping", actual, advice, kind=TypeError)
-    missing = [name for name in parameters if name not in state]
-    unexpected = [name for name in state if name not in parameters]
+    missing = [name for name in stateful if name not in state]
+    unexpected = [name for name in state if name not in stateful]
     if missing or unexpected:
         actual = f"missing {missing} and unexpected {unexpected}"
         advice = "pass the state of a network with the same layers"
         raise bad_argument(where, "state", "name every parameter", actual, advice)
-    for name, parameter in parameters.items():
-        argument, dtypes = f"state[{name!r}]", (parameter.dtype.type,)
-        check_array(where, argument, state[name], shape=parameter.shape, dtypes=dtypes)
-        xp_of(state[name], parameter.value)  # refuses a mix of devices
+    for name, item in stateful.items():
+        argument, dtypes = f"state[{name!r}]", (item.dtype.type,)
+        check_array(where, argument, state[name], shape=item.shape, dtypes=dtypes)
+        xp_of(state[name], item.value)  # refuses a mix of devices

@@ -127,6 +127,58 @@ class Parameter:
         _check_same_device(where, argument, array, self._value)
 
 
+class Buffer:
+    """Hold an array that a layer's forward pass keeps up to date, and no optimiser moves.
+
+    Parameters
+    ----------
+    value : ndarray of float, any shape
+        The initial value, NumPy or CuPy; it is copied.
+
+    Raises
+    ------
+    TypeError
+        If `value` is no array of floats.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> running_mean = Buffer(np.zeros(3))
+    >>> running_mean.value = np.ones(3)
+    >>> running_mean
+    Buffer(shape=(3,), dtype=float64)
+    """
+
+    def __init__(self, value: np.ndarray) -> None:
+        check_array("Buffer", "value", value, dtypes=FLOAT_DTYPES)
+        self._value = value.copy()
+
+    @property
+    def value(self) -> np.ndarray:
+        """The array itself, not a copy; assignment copies into it."""
+        return self._value
+
+    @value.setter
+    def value(self, value: np.ndarray) -> None:
+        where, dtypes = "Buffer.value", (self.dtype.type,)
+        check_array(where, "value", value, shape=self.shape, dtypes=dtypes)
+        _check_same_device(where, "value", value, self._value)
+        self._value[...] = value
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the value."""
+        return self._value.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype of the value."""
+        return self._value.dtype
+
+    def __repr__(self) -> str:
+        return f"Buffer(shape={self.shape}, dtype={self.dtype.name})"
+
+
 def _check_same_device(where: str, argument: str, array: Any, owner: Any) -> None:
     home, wanted = xp_of(array).__name__, xp_of(owner).__name__
     if home != wanted:

@@ -9,12 +9,12 @@ import numpy as np
 from refimpl.arrays import bad_argument, check_array
 from refimpl.formats import CSR, SparseMatrix
 from refimpl.kernels import feature_rows, matmul, matmul_transposed, sddmm
-from refimpl.nn.layers import Layer, check_dy, check_forward_ran
+from refimpl.nn.layer import WeightedLayer, check_dy, check_forward_ran
 from refimpl.nn.lowering import col2im, im2col, patch_grid
 from refimpl.nn.parameter import Parameter
 
 
-class SparseLayer(Layer):
+class SparseLayer(WeightedLayer):
     """A layer that multiplies by a sparse weight: what is not stored stays zero for good.
 
     The places never change; the values are a parameter, which any optimiser may train. A stored
@@ -48,6 +48,7 @@ class SparseLayer(Layer):
         self.values = Parameter(weight.stored_values.ravel())
         self.bias = bias
         self._seen: tuple[SparseMatrix, np.ndarray, int] | None = None
+        self._dy_rows: np.ndarray | None = None
         self._transposed: tuple[CSR, np.ndarray] | None = None
 
     @property
@@ -57,21 +58,25 @@ class SparseLayer(Layer):
         return self._places.with_values(self.values.value.reshape(shape))
 
     def _multiply(self, x: np.ndarray) -> np.ndarray:
-        """Compute ``x @ W.T + b``, and keep what `_backpropagate` needs."""
+        """Compute ``x @ W.T + b``, and keep what the backward pass needs."""
         self._seen = weight, rows, batch = self.weight, feature_rows(x), len(x)
         y = matmul(weight, rows)[:, :batch].T  # (batch, n_out)
         if self.bias is not None:
             y += self.bias.value
         return y
 
-    def _backpropagate(self, dy: np.ndarray) -> np.ndarray:
-        """Return ``dy @ W``; leave the gradients of values and bias."""
-        weight, x_rows, batch = self._seen
-        dy_rows = feature_rows(dy)
-        self.values.grad = sddmm(dy_rows.T, x_rows.T, weight).ravel()
+    def _leave_gradients(self, dy: np.ndarray) -> None:
+        """Of values and bias; keep what `_backpropagate` needs."""
+        weight, x_rows, _ = self._seen
+        self._dy_rows = feature_rows(dy)
+        self.values.grad = sddmm(self._dy_rows.T, x_rows.T, weight).ravel()
         if self.bias is not None:
             self.bias.grad = dy.sum(axis=0)
-        return self._multiply_transposed(weight, dy_rows)[:, :batch].T  # (batch, n_in)
+
+    def _backpropagate(self) -> np.ndarray:
+        """Compute ``dy @ W`` of the `dy` that `_leave_gradients` saw."""
+        weight, _, batch = self._seen
+        return self._multiply_transposed(weight, self._dy_rows)[:, :batch].T  # (batch, n_in)
 
     def _multiply_transposed(self, weight: SparseMatrix, dy_rows: np.ndarray) -> np.ndarray:
         """Compute ``W.T @ dy_rows``; of a CSR weight, from a transpose that is sorted once."""
@@ -129,12 +134,15 @@ class SparseLinear(SparseLayer):
         check_array("SparseLinear.forward", "x", x, ndim=2, shape=shape, dtypes=dtypes)
         return self._multiply(x)
 
-    def backward(self, dy: np.ndarray) -> np.ndarray:
-        """Return ``dy @ W``; leave the gradients of the stored values and of the bias."""
+    def backward_parameters(self, dy: np.ndarray) -> None:
+        """Leave the gradients of the stored values and of the bias."""
         check_forward_ran("SparseLinear", self._seen)
         shape = (self._seen[2], self._places.shape[0])
         check_dy("SparseLinear", dy, shape, self.values.dtype)
-        return self._backpropagate(dy)
+        self._leave_gradients(dy)
+
+    def _input_gradient(self, dy: np.ndarray) -> np.ndarray:
+        return self._backpropagate()
 
     def __repr__(self) -> str:
         n_out, n_in = self._places.shape
@@ -201,14 +209,16 @@ class SparseConv2d(SparseLayer):
         grid = patch_grid(x.shape[2:], **self._geometry)
         return y.reshape(len(x), *grid, y.shape[1]).transpose(0, 3, 1, 2)
 
-    def backward(self, dy: np.ndarray) -> np.ndarray:
-        """Return the gradient at the images; leave those of the stored values and the bias."""
+    def backward_parameters(self, dy: np.ndarray) -> None:
+        """Leave the gradients of the stored values and of the bias."""
         check_forward_ran("SparseConv2d", self._image_shape)
         grid = patch_grid(self._image_shape[2:], **self._geometry)
         n_patches, c_out = self._seen[2], self._places.shape[0]
         check_dy("SparseConv2d", dy, (self._image_shape[0], c_out, *grid), self.values.dtype)
-        dpatches = self._backpropagate(dy.transpose(0, 2, 3, 1).reshape(n_patches, c_out))
-        return col2im(dpatches.T, self._image_shape, **self._geometry)
+        self._leave_gradients(dy.transpose(0, 2, 3, 1).reshape(n_patches, c_out))
+
+    def _input_gradient(self, dy: np.ndarray) -> np.ndarray:
+        return col2im(self._backpropagate().T, self._image_shape, **self._geometry)
 
     def __repr__(self) -> str:
         c_out, kernel = self._places.shape[0], self._geometry["kernel_shape"]

@@ -278,7 +278,7 @@ def _train_step(
         batch_loss, dy = loss(outputs, y)
         if not math.isfinite(batch_loss):
             raise _diverged("loss", f"{batch_loss} at step {step}", optimizer)
-        network.backward(dy)
+        network.backward_parameters(dy)
         optimizer.step()
     return batch_loss
 

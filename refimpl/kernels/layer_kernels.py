@@ -1,0 +1,60 @@
+"""Which compiled kernels do dense layers run, and what is the definition of each?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import config
+
+from refimpl.kernels import numba_convolution
+
+
+@dataclass(frozen=True)
+class LayerKernel:
+    """A compiled function beside the clear one that says what it computes.
+
+    Attributes
+    ----------
+    function : callable
+        Of arrays and numbers, with the arrays that it writes last.
+    clear : str
+        Dotted name of the definition, in `refimpl.nn`, which stands above this package. It
+        returns new arrays.
+    """
+
+    function: Callable[..., None]
+    clear: str
+
+
+# A kernel is a row here, and is tested because it is: against its definition, on every dtype.
+LAYER_KERNELS: tuple[LayerKernel, ...] = (
+    LayerKernel(numba_convolution.convolve, "refimpl.nn.convolution.convolve"),
+    LayerKernel(
+        numba_convolution.convolution_weight_gradient,
+        "refimpl.nn.convolution.convolution_weight_gradient",
+    ),
+    LayerKernel(
+        numba_convolution.convolution_image_gradient,
+        "refimpl.nn.convolution.convolution_image_gradient",
+    ),
+)
+
+
+def compiled_for(array: Any) -> bool:
+    """Say whether compiled kernels take an array: one of NumPy's, where Numba compiles.
+
+    Parameters
+    ----------
+    array : ndarray
+        NumPy or CuPy.
+
+    Returns
+    -------
+    bool
+        False for a CuPy array, and with ``NUMBA_DISABLE_JIT=1``: loops that nobody compiles are
+        slower than the clear version.
+    """
+    return isinstance(array, np.ndarray) and not config.DISABLE_JIT

@@ -10,10 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refimpl.deploy import sparsify
+from refimpl.masks import erdos_renyi_counts, uniform_counts
 from refimpl.nn import Flatten, Network, mlp
-from refimpl.prune import apply_masks, global_masks, layerwise_masks, network_sparsity
+from refimpl.prune import (
+    apply_masks,
+    budgeted_masks,
+    global_masks,
+    layerwise_masks,
+    network_sparsity,
+)
 
-CHOOSERS = (layerwise_masks, global_masks)
+
+def uniformly_budgeted_masks(network, sparsity, **options):
+    return budgeted_masks(network, sparsity, budget=uniform_counts, **options)
+
+
+CHOOSERS = (layerwise_masks, global_masks, uniformly_budgeted_masks)
 SIZES = (6, 5, 4, 3)  # weights of 30, 20 and 12 entries
 FC1, FC2, FC3 = "fc1.weight", "fc2.weight", "fc3.weight"
 
@@ -109,6 +121,70 @@ def test_global_masks_can_empty_a_layer():
     assert {name: int(mask.sum()) for name, mask in masks.items()}[FC1] == 0
 
 
+def test_global_masks_spare_a_layer_when_asked():
+    network = small_network()
+    network.weights()[FC1].value = np.full((5, 6), 1e-3, np.float32)
+    masks = global_masks(network, 0.5, allow_empty=False)
+    kept = {name: int(mask.sum()) for name, mask in masks.items()}
+    assert kept[FC1] == 1
+    assert sum(kept.values()) == 31
+    assert masks[FC1][0, 0]  # of equal ones, the lowest index
+
+
+@given(st.integers(0, 99), st.integers(0, 90))
+def test_global_masks_that_spare_layers_change_nothing_where_none_is_empty(seed, percent):
+    network = small_network(seed)
+    network.weights()[FC1].value /= 10
+    free, spared = (global_masks(network, percent / 100, allow_empty=a) for a in (True, False))
+    if all(mask.any() for mask in free.values()):
+        assert all(np.array_equal(free[name], spared[name]) for name in free)
+    assert all(mask.any() for mask in spared.values())
+
+
+@given(st.integers(0, 99), st.integers(0, 95))
+def test_budgeted_masks_keep_the_largest_of_each_layer(seed, percent):
+    network = small_network(seed)
+    masks = budgeted_masks(network, percent / 100, budget=erdos_renyi_counts)
+    counts = erdos_renyi_counts([(5, 6), (4, 5), (3, 4)], percent / 100)
+    for (name, mask), values, n_keep in zip(
+        masks.items(), flat_values(network), counts, strict=True
+    ):
+        lost = lost_to_sort([abs(value) for value in values], len(values) - n_keep)
+        assert flat_pruned({name: mask}) == lost
+
+
+def test_budgeted_masks_ask_the_budget_about_what_is_not_ignored():
+    asked = []
+
+    def budget(shapes, sparsity):
+        asked.append((shapes, sparsity))
+        return [7, 5]
+
+    masks = budgeted_masks(small_network(), 0.25, budget=budget, ignore=[FC2])
+    assert asked == [([(5, 6), (3, 4)], 0.25)]
+    assert {name: int(mask.sum()) for name, mask in masks.items()} == {FC1: 7, FC3: 5}
+
+
+@pytest.mark.parametrize(
+    ("counts", "kind", "message"),
+    [
+        ([7, 5], ValueError, "budget must return 3 counts, got 2; return the counts in the order"),
+        ([7, 5, 13], ValueError, r"budget of fc3.weight must be in \[0, 12\], got 13;"),
+        ([7, 5, 0.5], TypeError, "budget of fc3.weight must be an integer, got 0.5; give a count"),
+    ],
+)
+def test_budgeted_masks_refuse_what_is_no_budget(counts, kind, message):
+    with pytest.raises(kind, match=f"^budgeted_masks: {message}"):
+        budgeted_masks(small_network(), 0.5, budget=lambda _shapes, _sparsity: counts)
+
+
+def test_budgeted_masks_refuse_a_layer_more_than_is_left_of_it():
+    network = small_network()
+    halve(network)  # 15, 10 and 6 are left
+    with pytest.raises(ValueError, match=r"leave pruned weights out, got 1 of fc3.weight coming"):
+        budgeted_masks(network, 0.5, budget=lambda _shapes, _sparsity: [15, 9, 7])
+
+
 @pytest.mark.parametrize("choose", CHOOSERS)
 def test_saliency_sees_each_weight_and_its_order_decides(choose):
     network = small_network()
@@ -167,7 +243,8 @@ def test_nan_saliency_of_pruned_weights_does_no_harm(choose):
     ],
 )
 def test_choosing_refuses_with_a_sentence(choose, options, kind, message):
-    with pytest.raises(kind, match=f"{choose.__name__}: .*{message}"):
+    where = choose.__name__.removeprefix("uniformly_")
+    with pytest.raises(kind, match=f"{where}: .*{message}"):
         choose(small_network(), **{"sparsity": 0.5, **options})
 
 

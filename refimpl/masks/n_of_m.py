@@ -185,15 +185,14 @@ def _best_patterns(blocks: np.ndarray, patterns: np.ndarray) -> np.ndarray:
     exponent = xp.frexp(xp.abs(rest).max(axis=1, keepdims=True))[1]  # all below 2**exponent
     lead = xp.zeros((len(rest), len(patterns)))  # sum so far less the best, in units
     while rest.any():
-        finer = xp.maximum(exponent - DIGIT_BITS, -1074)  # of the least number above 0
-        digit = xp.rint(xp.ldexp(rest, -finer))
-        rest -= xp.ldexp(digit, finer)  # at most half a unit
-        lead = xp.ldexp(lead, exponent - finer)
-        lead += digit @ columns  # of integers, all sums below 2**53
+        exponent = exponent - DIGIT_BITS  # of the unit of this digit
+        digit = xp.trunc(xp.ldexp(rest, -exponent))
+        rest -= xp.ldexp(digit, exponent)  # less than a unit
+        lead *= 2.0**DIGIT_BITS
+        lead += digit @ columns  # of integers, none above 2**53
         lead -= lead.max(axis=1, keepdims=True)
-        lead[lead < -8] = -np.inf  # eight halves more for one, less for another, are 8 units
+        lead[lead < -16] = -np.inf  # the rest adds less than 8, or takes less than 8 away
         rest *= xp.isfinite(lead).sum(axis=1, keepdims=True) > 1  # one pattern left: decided
-        exponent = finer
     return lead.argmax(axis=1)  # the first of equal ones
 
 

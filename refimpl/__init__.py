@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 # In the order of the arrow.
 _SUBMODULES = (
     "arrays",
+    "files",
     "data",
     "formats",
     "kernels",

@@ -23,7 +23,7 @@ LAYERS = (
     ("nn",),
     ("kernels", "saliency", "masks", "data"),
     ("formats",),
-    ("arrays",),
+    ("arrays", "files"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

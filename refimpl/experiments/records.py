@@ -1,13 +1,10 @@
-"""How is a result kept, so that it is readable for ever and never half written?"""
+"""How is a result kept, so that any program can read it for ever?"""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import uuid
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,45 +77,6 @@ def decode(text: str) -> Any:
     {'loss': inf, 'kept': 5}
     """
     return json.loads(text, object_hook=_float_again)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that at any moment it is there whole, or not there.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        Replaced if there; its folder has to exist.
-    text : str
-        Written as UTF-8.
-
-    Notes
-    -----
-    The text goes to a file with another name in the same folder, then to the disk, and only
-    then gets its name: renaming is one step that no crash can cut in two. After a kill such
-    a file may stay behind; its name starts with a point and ends in ``.tmp``, and nothing
-    reads it.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("x", encoding="utf8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring a new name to the disk, on systems where a folder can be opened."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _plain(value: Any, where: str) -> Any:

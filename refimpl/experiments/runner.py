@@ -22,7 +22,8 @@ import joblib
 from tqdm import tqdm
 
 from refimpl.arrays import bad_argument, check_count
-from refimpl.experiments.records import decode, encode, write_atomically
+from refimpl.experiments.records import decode, encode
+from refimpl.files import write_atomically
 from refimpl.measure import machine_stamp, pinned_threads
 
 KEYS = ("experiment", "setting", "seed", "result", "seconds", "machine")
@@ -118,7 +119,7 @@ def run(
     bar = tqdm(total=len(tasks), initial=len(finished), unit="run", disable=not progress)
     with bar, contextlib.closing(parallel(calls)) as outcomes:
         for path, text in outcomes:
-            write_atomically(path, text)
+            write_atomically(path, text.encode())
             finished[path] = decode(text)
             bar.update()
     return [finished[task.path] for task in tasks]

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from refimpl.arrays import bad_argument
-from refimpl.experiments.records import encode, write_atomically
+from refimpl.experiments.records import encode
+from refimpl.files import write_atomically
 
 
 def summarize(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def write_summary(summary: dict[str, Any], path: str | os.PathLike) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, encode(summary))
+    write_atomically(path, encode(summary).encode())
 
 
 def _by_setting(records: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:

@@ -1,16 +1,15 @@
-"""Results survive JSON bit for bit, and a file is there whole or not there."""
+"""Results survive JSON bit for bit."""
 
 from __future__ import annotations
 
 import json
-import os
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refimpl.experiments.records import decode, encode, write_atomically
+from refimpl.experiments.records import decode, encode
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 VALUES = st.recursive(
@@ -71,35 +70,3 @@ def test_encode_rejects_what_decode_would_take_for_a_number(name):
 def test_decode_rejects_half_a_text():
     with pytest.raises(ValueError, match="Unterminated string"):
         decode(encode({"a": 1})[:5])
-
-
-def test_write_atomically_writes_the_text(tmp_path):
-    write_atomically(tmp_path / "a.json", "ä\n")
-    assert (tmp_path / "a.json").read_bytes() == "ä\n".encode()
-
-
-def test_write_atomically_replaces(tmp_path):
-    (tmp_path / "a.json").write_text("old")
-    write_atomically(tmp_path / "a.json", "new")
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.json": "new"}
-
-
-@pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_write_atomically_interrupted_leaves_the_old_file_alone(tmp_path, monkeypatch, step):
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    (tmp_path / "a.json").write_text("old")
-    monkeypatch.setattr(os, step, interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(tmp_path / "a.json", "new")
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.json": "old"}
-
-
-def test_write_atomically_brings_the_text_to_the_disk_before_the_name(tmp_path, monkeypatch):
-    steps = []
-    fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda file: (steps.append("fsync"), fsync(file)))
-    monkeypatch.setattr(os, "replace", lambda *ends: (steps.append("replace"), replace(*ends)))
-    write_atomically(tmp_path / "a.json", "text")
-    assert steps[:2] == ["fsync", "replace"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import config
 
-from refimpl.kernels import numba_convolution
+from refimpl.kernels import numba_convolution, numba_pooling, numba_update
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,15 @@ LAYER_KERNELS: tuple[LayerKernel, ...] = (
         numba_convolution.convolution_image_gradient,
         "refimpl.nn.convolution.convolution_image_gradient",
     ),
+    LayerKernel(numba_pooling.max_pool, "refimpl.nn.pooling.max_pool"),
+    LayerKernel(numba_pooling.max_pool_gradient, "refimpl.nn.pooling.max_pool_gradient"),
+    LayerKernel(numba_update.sgd_update, "refimpl.nn.optim.sgd_update"),
+    LayerKernel(numba_update.adam_update, "refimpl.nn.optim.adam_update"),
 )
 
 
 def compiled_for(array: Any) -> bool:
-    """Say whether compiled kernels take an array: one of NumPy's, where Numba compiles.
+    """Say whether compiled kernels take an array: NumPy's, float32 or float64, and Numba compiles.
 
     Parameters
     ----------
@@ -54,7 +58,9 @@ def compiled_for(array: Any) -> bool:
     Returns
     -------
     bool
-        False for a CuPy array, and with ``NUMBA_DISABLE_JIT=1``: loops that nobody compiles are
-        slower than the clear version.
+        False for a CuPy array, for float16, and with ``NUMBA_DISABLE_JIT=1``: loops that nobody
+        compiles are slower than the clear version.
     """
-    return isinstance(array, np.ndarray) and not config.DISABLE_JIT
+    if config.DISABLE_JIT or not isinstance(array, np.ndarray):
+        return False
+    return array.dtype == np.float32 or array.dtype == np.float64

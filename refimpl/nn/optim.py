@@ -9,7 +9,85 @@ from typing import Any
 import numpy as np
 
 from refimpl.arrays import bad_argument, check_fraction, check_positive, xp_of
+from refimpl.kernels import numba_update
+from refimpl.kernels.layer_kernels import compiled_for
 from refimpl.nn.parameter import Parameter
+
+
+def sgd_update(
+    grad: np.ndarray,
+    mask: np.ndarray | None,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    value: np.ndarray,
+    velocity: np.ndarray | None = None,
+) -> tuple[np.ndarray, ...]:
+    """Work out a step of `SGD`.
+
+    Parameters
+    ----------
+    grad : ndarray of float, shape (n,)
+        NumPy or CuPy.
+    mask : ndarray of bool, same shape, or None
+        True where a weight is kept.
+    lr, momentum, weight_decay : float
+        As for `SGD`.
+    value : ndarray, same shape
+        The weights.
+    velocity : ndarray, same shape, optional
+        None for a step without momentum.
+
+    Returns
+    -------
+    tuple of ndarray
+        What `value` becomes, and `velocity` if there is one; both +0.0 where a weight is pruned.
+    """
+    gradient = _kept(_decayed(grad, value, weight_decay), mask)
+    if velocity is None:
+        return (_kept(value - lr * gradient, mask),)
+    velocity = momentum * _kept(velocity, mask) + gradient
+    return _kept(value - lr * velocity, mask), velocity
+
+
+def adam_update(
+    grad: np.ndarray,
+    mask: np.ndarray | None,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+    t: int,
+    value: np.ndarray,
+    m: np.ndarray,
+    v: np.ndarray,
+) -> tuple[np.ndarray, ...]:
+    """Work out a step of `Adam`.
+
+    Parameters
+    ----------
+    grad, mask, lr, weight_decay
+        As for `sgd_update`.
+    beta1, beta2, epsilon : float
+        As for `Adam`.
+    t : int
+        Number of this step, from 1.
+    value, m, v : ndarray, shape of `grad`
+        The weights, and the running means of gradient and squared gradient.
+
+    Returns
+    -------
+    tuple of ndarray
+        What `value`, `m` and `v` become; +0.0 where a weight is pruned.
+    """
+    gradient = _kept(_decayed(grad, value, weight_decay), mask)  # Alg. 1, l. 6
+    m = beta1 * _kept(m, mask) + (1 - beta1) * gradient  # l. 7
+    v = beta2 * _kept(v, mask) + (1 - beta2) * (gradient * gradient)  # l. 8
+    m_hat = m / (1 - beta1**t)  # l. 9
+    v_hat = v / (1 - beta2**t)  # l. 10
+    move = lr * (m_hat / (np.sqrt(v_hat) + epsilon))
+    return _kept(value - move, mask), m, v  # l. 11
 
 
 class Optimizer(ABC):
@@ -62,7 +140,6 @@ class Optimizer(ABC):
             tuple(xp_of(p.value).zeros_like(p.value) for _ in range(n_buffers))
             for p in self.parameters
         ]
-        self._scratch = _Scratch(self.parameters)
 
     @property
     def buffers(self) -> tuple[tuple[np.ndarray, ...], ...]:
@@ -81,23 +158,33 @@ class Optimizer(ABC):
         -----
         Gradients are read, never written. A mask that was set since the last step counts
         from this step on; NaN or infinity in the gradient of a pruned weight does no harm.
+
+        NumPy arrays take the compiled twin of the rule, in `refimpl.kernels.numba_update`.
         """
         self._check_gradients_exist()
         self.n_steps += 1
         for parameter, buffers in zip(self.parameters, self._buffers, strict=True):
-            gradient, scratch = self._scratch.like(parameter)
-            np.copyto(gradient, parameter.grad)
-            if self.weight_decay:
-                gradient += np.multiply(parameter.value, self.weight_decay, out=scratch)
-            _clear_pruned(parameter, gradient, *buffers)
-            self._update(parameter.value, gradient, scratch, *buffers)
-            parameter.enforce_mask()
+            state = [array.reshape(-1) for array in (parameter.value, *buffers)]
+            mask = None if parameter.mask is None else parameter.mask.reshape(-1)
+            arguments = (parameter.grad.reshape(-1), mask, *self._settings(), *state)
+            if compiled_for(parameter.value):
+                self._compiled_update(*arguments)
+            else:
+                _overwrite(state, self._update(*arguments))
+
+    @staticmethod
+    @abstractmethod
+    def _update(*arguments: Any) -> tuple[np.ndarray, ...]:
+        """The rule: from gradient, mask, `_settings`, value and buffers to new ones."""
+
+    @staticmethod
+    @abstractmethod
+    def _compiled_update(*arguments: Any) -> None:
+        """The same, in place."""
 
     @abstractmethod
-    def _update(
-        self, value: np.ndarray, gradient: np.ndarray, scratch: np.ndarray, *buffers: np.ndarray
-    ) -> None:
-        """Move `value` in place; `gradient` and `scratch` may be overwritten."""
+    def _settings(self) -> tuple[float, ...]:
+        """What the rule takes between mask and value."""
 
     def _check_gradients_exist(self) -> None:
         missing = sum(parameter.grad is None for parameter in self.parameters)
@@ -169,13 +256,11 @@ class SGD(Optimizer):
         )
         self.momentum = float(momentum)
 
-    def _update(self, value, gradient, scratch, velocity=None) -> None:
-        if velocity is None:
-            velocity = gradient
-        else:
-            velocity *= self.momentum
-            velocity += gradient
-        value -= np.multiply(velocity, float(self.lr), out=scratch)
+    _update = staticmethod(sgd_update)
+    _compiled_update = staticmethod(numba_update.sgd_update)
+
+    def _settings(self) -> tuple[float, ...]:
+        return float(self.lr), self.momentum, self.weight_decay
 
 
 class Adam(Optimizer):
@@ -245,43 +330,26 @@ class Adam(Optimizer):
         super().__init__(parameters, lr=lr, weight_decay=weight_decay, n_buffers=2)  # l. 1-3
         self.beta1, self.beta2, self.epsilon = float(beta1), float(beta2), float(epsilon)
 
-    def _update(self, value, gradient, scratch, m, v) -> None:
-        t = self.n_steps  # Alg. 1, l. 5; `gradient` is l. 6
-        m *= self.beta1  # l. 7
-        m += np.multiply(gradient, 1 - self.beta1, out=scratch)
-        v *= self.beta2  # l. 8
-        np.square(gradient, out=gradient)
-        v += np.multiply(gradient, 1 - self.beta2, out=gradient)
-        m_hat = np.divide(m, 1 - self.beta1**t, out=gradient)  # l. 9
-        v_hat = np.divide(v, 1 - self.beta2**t, out=scratch)  # l. 10
-        denominator = np.sqrt(v_hat, out=scratch)
-        denominator += self.epsilon
-        move = np.divide(m_hat, denominator, out=gradient)
-        move *= float(self.lr)
-        value -= move  # l. 11
+    _update = staticmethod(adam_update)
+    _compiled_update = staticmethod(numba_update.adam_update)
+
+    def _settings(self) -> tuple[float, ...]:
+        rates = self.beta1, self.beta2, self.epsilon
+        return float(self.lr), *rates, self.weight_decay, self.n_steps  # l. 5
 
 
-class _Scratch:
-    """Two work arrays as large as the largest parameter, for all parameters in turn."""
-
-    def __init__(self, parameters: Sequence[Parameter]) -> None:
-        xp = xp_of(*(p.value for p in parameters))
-        sizes: dict[np.dtype, int] = {}
-        for p in parameters:
-            sizes[p.dtype] = max(p.size, sizes.get(p.dtype, 0))
-        self._rooms = {dtype: xp.empty((2, size), dtype) for dtype, size in sizes.items()}
-
-    def like(self, parameter: Parameter) -> tuple[np.ndarray, np.ndarray]:
-        """Two arrays of the parameter's shape and dtype, whose contents mean nothing."""
-        first, second = self._rooms[parameter.dtype][:, : parameter.size]
-        return first.reshape(parameter.shape), second.reshape(parameter.shape)
+def _decayed(grad: np.ndarray, value: np.ndarray, weight_decay: float) -> np.ndarray:
+    return grad + weight_decay * value if weight_decay else grad
 
 
-def _clear_pruned(parameter: Parameter, *arrays: np.ndarray) -> None:
-    if parameter.mask is not None:
-        pruned = ~parameter.mask
-        for array in arrays:
-            np.copyto(array, 0, where=pruned)  # a product with the mask would keep NaN
+def _kept(array: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """The array with +0.0 where the mask prunes; a product with the mask would keep NaN."""
+    return array if mask is None else xp_of(array).where(mask, array, array.dtype.type(0))
+
+
+def _overwrite(arrays: Sequence[np.ndarray], new: Sequence[np.ndarray]) -> None:
+    for array, values in zip(arrays, new, strict=True):
+        array[...] = values
 
 
 def _distinct_parameters(where: str, parameters: Any) -> list[Parameter]:

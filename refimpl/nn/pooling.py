@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from refimpl.arrays import FLOAT_DTYPES, check_array, check_count, xp_of
+from refimpl.kernels import layer_kernels, numba_pooling
 from refimpl.nn.layer import Layer, check_dy, check_forward_ran
 from refimpl.nn.lowering import as_kernel_shape, patch_grid, pixels_of_patches
 
@@ -158,16 +159,27 @@ class MaxPool2d(Layer):
         """Pool; `x` has shape (batch, channels, height, width)."""
         check_array("MaxPool2d.forward", "x", x, ndim=4, dtypes=FLOAT_DTYPES)
         self._image_shape = x.shape
-        y, self._chosen = max_pool(x, self.kernel_shape, self.stride)
+        if not layer_kernels.compiled_for(x):
+            y, self._chosen = max_pool(x, self.kernel_shape, self.stride)
+            return y
+        grid = patch_grid(x.shape[2:], self.kernel_shape, stride=self.stride)
+        y = np.empty((*x.shape[:2], *grid), x.dtype)
+        self._chosen = np.empty(y.shape, np.int32)
+        images = np.ascontiguousarray(x)
+        numba_pooling.max_pool(images, self.kernel_shape, self.stride, y, self._chosen)
         return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """Send each window's gradient to the pixel that was its largest."""
         check_forward_ran("MaxPool2d", self._chosen)
         check_dy("MaxPool2d", dy, self._chosen.shape)
-        return max_pool_gradient(
-            dy, self._chosen, self._image_shape, self.kernel_shape, self.stride
-        )
+        window = self.kernel_shape, self.stride
+        if not layer_kernels.compiled_for(dy):
+            return max_pool_gradient(dy, self._chosen, self._image_shape, *window)
+        dx = np.empty(self._image_shape, dy.dtype)
+        dy = np.ascontiguousarray(dy)
+        numba_pooling.max_pool_gradient(dy, self._chosen, *window, dx)
+        return dx
 
 
 class AvgPool2d(Layer):

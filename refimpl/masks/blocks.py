@@ -155,9 +155,11 @@ def sums_to_rank(where: str, saliency: np.ndarray, axes: tuple[int, ...], group:
 def _block_sums(where: str, saliency: np.ndarray, block_shape: Any) -> np.ndarray:
     check_array(where, "saliency", saliency, dtypes=FLOAT_DTYPES)
     _check_divides(where, saliency.shape, block_shape)
-    pairs = [(n // int(b), int(b)) for n, b in zip(saliency.shape, block_shape, strict=True)]
-    cut = saliency.reshape([length for pair in pairs for length in pair])  # (grid, block, ...)
-    return sums_to_rank(where, cut, tuple(range(1, cut.ndim, 2)), "blocks")
+    cut: list[int] = []
+    for n, length in zip(saliency.shape, block_shape, strict=True):
+        cut += [n // int(length), int(length)]  # which block, and where in it
+    inside = tuple(range(1, len(cut), 2))
+    return sums_to_rank(where, saliency.reshape(cut), inside, "blocks")
 
 
 def _check_divides(where: str, shape: tuple[int, ...], block_shape: Any) -> None:

@@ -140,6 +140,30 @@ def test_blocks_of_squares_change_the_weights_least_of_all_block_masks(case, spa
     assert np.sum((w - mask * w) ** 2) == least_change(w, block_shape, n_keep)
 
 
+@st.composite
+def nested_cuts(draw):
+    """A matrix, a block shape, and another one made of whole blocks of it."""
+    small, more = (draw(st.tuples(st.integers(1, 2), st.integers(1, 3))) for _ in range(2))
+    large = tuple(s * m for s, m in zip(small, more, strict=True))
+    grid = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    shape = tuple(g * b for g, b in zip(grid, large, strict=True))
+    elements = st.integers(0, 9).map(float)  # sums are exact
+    return draw(hnp.arrays(np.float64, shape, elements=elements)), small, large
+
+
+@given(nested_cuts(), st.data())
+def test_smaller_blocks_keep_no_less_saliency(case, data):
+    saliency, small, large = case
+    n_large = saliency.size // math.prod(large)
+    n_removed = data.draw(st.integers(0, n_large - 1))
+    sparsity = n_removed / n_large
+    by_small, by_large = (blocks(saliency, shape, sparsity) for shape in (small, large))
+    assert (
+        int(by_small.sum()) == int(by_large.sum()) == saliency.size - n_removed * math.prod(large)
+    )
+    assert saliency[by_small].sum() >= saliency[by_large].sum()
+
+
 def test_blocks_of_magnitudes_and_of_squares_may_differ():
     w = np.array([[3.0, 0.0, 2.0, 2.0]])
     by_l1, by_l2 = blocks(np.abs(w), (1, 2), 0.5), blocks(w**2, (1, 2), 0.5)

@@ -9,7 +9,7 @@ from refimpl.nn.layer import Layer, WeightedLayer
 from refimpl.nn.layers import Dropout, Flatten, Linear, ReLU
 from refimpl.nn.losses import mean_squared_error, softmax_cross_entropy
 from refimpl.nn.lowering import col2im, im2col, patch_grid
-from refimpl.nn.models import lenet5, lenet_300_100, mlp
+from refimpl.nn.models import lenet5, lenet_300_100, mlp, small_resnet, small_vgg
 from refimpl.nn.network import Network
 from refimpl.nn.normalization import BatchNorm2d
 from refimpl.nn.optim import SGD, Adam, Optimizer
@@ -55,5 +55,7 @@ __all__ = [
     "mean_squared_error",
     "mlp",
     "patch_grid",
+    "small_resnet",
+    "small_vgg",
     "softmax_cross_entropy",
 ]

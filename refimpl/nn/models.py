@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,9 @@ from refimpl.nn.convolution import Conv2d
 from refimpl.nn.layer import Layer
 from refimpl.nn.layers import Flatten, Linear, ReLU
 from refimpl.nn.network import Network
-from refimpl.nn.pooling import MaxPool2d
+from refimpl.nn.normalization import BatchNorm2d
+from refimpl.nn.pooling import GlobalAvgPool2d, MaxPool2d
+from refimpl.nn.residual import Residual
 
 
 def mlp(sizes: Sequence[int], *, rng: np.random.Generator, dtype: type = np.float32) -> Network:
@@ -145,3 +148,198 @@ def lenet5(*, rng: np.random.Generator, dtype: type = np.float32) -> Network:
             "fc2": Linear(500, 10, rng=rng, dtype=dtype),
         }
     )
+
+
+def small_vgg(
+    image_shape: tuple[int, int, int] = (1, 8, 8),
+    *,
+    n_classes: int = 10,
+    widths: Sequence[int] = (16, 32),
+    rng: np.random.Generator,
+    dtype: type = np.float32,
+) -> Network:
+    """Build a small VGG: stages of two 3x3 convolutions, and pooling behind each stage.
+
+    Parameters
+    ----------
+    image_shape : tuple of int
+        ``(channels, height, width)``; each stage halves height and width, rounding down.
+    n_classes : int
+        Number of outputs, at least 1.
+    widths : sequence of int
+        Channels of both convolutions of each stage.
+    rng : numpy.random.Generator
+        Draws the weights, layer by layer.
+    dtype : dtype
+        float32, or float64 for gradient checks.
+
+    Returns
+    -------
+    Network
+        With layers ``conv1_1, norm1_1, relu1_1, conv1_2, norm1_2, relu1_2, pool1``, the same for
+        each further stage, ``flatten, fc``. By default 17,754 parameters.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is no count of at least 1, or the images are too small for the stages.
+
+    Notes
+    -----
+    Batch normalisation stands behind each convolution and shifts in place of its bias.
+
+    References
+    ----------
+    Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition",
+    ICLR 2015. Differs from the paper in depth and width, in the normalisation, which came later,
+    and in one linear layer instead of three.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> network = small_vgg(rng=np.random.default_rng(0))
+    >>> network.forward(np.zeros((5, 1, 8, 8), np.float32)).shape
+    (5, 10)
+    """
+    where = "small_vgg"
+    channels, height, width = _image_shape(where, image_shape)
+    widths = _widths(where, widths)
+    check_count(where, "n_classes", n_classes, 1)
+    check_rng(where, rng)
+    n_stages = len(widths)
+    if min(height, width) < 2**n_stages:
+        requirement = f"have {2**n_stages} rows and columns or more for {n_stages} stages"
+        raise bad_argument(where, "image_shape", requirement, image_shape, "give fewer widths")
+    layers: dict[str, Layer] = {}
+    for stage, (before, c) in enumerate(pairwise([channels, *widths]), start=1):
+        for i, c_in in enumerate((before, c), start=1):
+            layers |= _conv_norm(f"{stage}_{i}", c_in, c, 3, rng=rng, dtype=dtype)
+            layers[f"relu{stage}_{i}"] = ReLU()
+        layers[f"pool{stage}"] = MaxPool2d(2)
+    layers["flatten"] = Flatten()
+    n_features = widths[-1] * (height >> n_stages) * (width >> n_stages)
+    layers["fc"] = Linear(n_features, n_classes, rng=rng, dtype=dtype)
+    return Network(layers)
+
+
+def small_resnet(
+    image_shape: tuple[int, int, int] = (1, 8, 8),
+    *,
+    n_classes: int = 10,
+    widths: Sequence[int] = (8, 16, 32),
+    blocks: int = 1,
+    rng: np.random.Generator,
+    dtype: type = np.float32,
+) -> Network:
+    """Build a small residual network: stages of blocks that add to what they are given.
+
+    Parameters
+    ----------
+    image_shape : tuple of int
+        ``(channels, height, width)``, any size.
+    n_classes : int
+        Number of outputs, at least 1.
+    widths : sequence of int
+        Channels of each stage. Every stage but the first begins with a stride of 2.
+    blocks : int
+        Blocks in each stage, at least 1.
+    rng : numpy.random.Generator
+        Draws the weights, layer by layer.
+    dtype : dtype
+        float32, or float64 for gradient checks.
+
+    Returns
+    -------
+    Network
+        With layers ``conv1, norm1, relu1``, then ``block1_1, relu1_1`` and so on for each stage
+        and block, ``pool, fc``. By default 19,810 parameters.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is no count of at least 1.
+
+    Notes
+    -----
+    ``widths=(16, 32, 64)`` and ``blocks=3`` make the 20-layer network of the paper.
+
+    References
+    ----------
+    He, Zhang, Ren and Sun, "Deep residual learning for image recognition", CVPR 2016, section 4.2.
+    Differs from the paper in that a 1x1 convolution (their option B) leads around a block that
+    changes the shape; for CIFAR-10 they pad with zero channels (option A).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> network = small_resnet((3, 32, 32), rng=np.random.default_rng(0))
+    >>> network.forward(np.zeros((5, 3, 32, 32), np.float32)).shape
+    (5, 10)
+    """
+    where = "small_resnet"
+    channels = _image_shape(where, image_shape)[0]
+    widths = _widths(where, widths)
+    check_count(where, "n_classes", n_classes, 1)
+    check_count(where, "blocks", blocks, 1)
+    check_rng(where, rng)
+    layers = _conv_norm("1", channels, widths[0], 3, rng=rng, dtype=dtype) | {"relu1": ReLU()}
+    for stage, (before, c) in enumerate(pairwise([widths[0], *widths]), start=1):
+        for i in range(1, blocks + 1):
+            c_in, stride = (before, 1 if stage == 1 else 2) if i == 1 else (c, 1)
+            layers[f"block{stage}_{i}"] = _block(c_in, c, stride, rng=rng, dtype=dtype)
+            layers[f"relu{stage}_{i}"] = ReLU()
+    layers["pool"] = GlobalAvgPool2d()
+    layers["fc"] = Linear(widths[-1], n_classes, rng=rng, dtype=dtype)
+    return Network(layers)
+
+
+def _block(
+    c_in: int, c_out: int, stride: int, *, rng: np.random.Generator, dtype: type
+) -> Residual:
+    """Two 3x3 convolutions, and a 1x1 convolution around them where they change the shape."""
+    settings: dict[str, Any] = {"rng": rng, "dtype": dtype}
+    branch = _conv_norm("1", c_in, c_out, 3, stride=stride, **settings) | {"relu1": ReLU()}
+    branch |= _conv_norm("2", c_out, c_out, 3, **settings)
+    if (c_in, stride) == (c_out, 1):
+        return Residual(Network(branch))
+    shortcut = _conv_norm("1", c_in, c_out, 1, stride=stride, **settings)
+    return Residual(Network(branch), Network(shortcut))
+
+
+def _conv_norm(
+    number: str,
+    c_in: int,
+    c_out: int,
+    side: int,
+    *,
+    stride: int = 1,
+    rng: np.random.Generator,
+    dtype: type,
+) -> dict[str, Layer]:
+    """A convolution that keeps the image's size at stride 1, without bias, and batch norm."""
+    conv = Conv2d(
+        c_in, c_out, side, stride=stride, padding=side // 2, rng=rng, dtype=dtype, bias=False
+    )
+    return {f"conv{number}": conv, f"norm{number}": BatchNorm2d(c_out, dtype=dtype)}
+
+
+def _image_shape(where: str, image_shape: Any) -> tuple[int, int, int]:
+    """Check (channels, height, width)."""
+    if not isinstance(image_shape, tuple) or len(image_shape) != 3:
+        actual, advice = repr(image_shape), "give (channels, height, width)"
+        raise bad_argument(
+            where, "image_shape", "be a tuple of three", actual, advice, kind=TypeError
+        )
+    for size in image_shape:
+        check_count(where, "image_shape", size, 1)
+    return image_shape
+
+
+def _widths(where: str, widths: Any) -> list[int]:
+    """Check the channels of each stage."""
+    if not isinstance(widths, Iterable) or not (widths := list(widths)):
+        advice = "give the channels of each stage, as in (16, 32)"
+        raise bad_argument(where, "widths", "hold a number or more", repr(widths), advice)
+    for i, width in enumerate(widths):
+        check_count(where, f"widths[{i}]", width, 1)
+    return widths

@@ -10,37 +10,53 @@ import numpy as np
 from refimpl.arrays import bad_argument
 from refimpl.formats import COO, CSR, SparseMatrix
 from refimpl.formats.indices import index_dtype
-from refimpl.nn import Layer, Linear, Network, Parameter, SparseLayer, SparseLinear
+from refimpl.nn import (
+    Conv2d,
+    Layer,
+    Linear,
+    Network,
+    Parameter,
+    Residual,
+    SparseConv2d,
+    SparseLayer,
+    SparseLinear,
+)
 from refimpl.nn.network import check_network
 
 
-def sparsify(network: Network, *, store: Callable[[COO], SparseMatrix] = CSR.from_coo) -> Network:
-    """Build the network that is shipped: pruned linear layers hold their weights sparse.
-
-    Linear layers are the only dense layers with a weight so far; a `SparseConv2d` is built from
-    its weight directly.
+def sparsify(
+    network: Network,
+    *,
+    store: Callable[[COO], SparseMatrix] = CSR.from_coo,
+    channels_last: bool = False,
+) -> Network:
+    """Build the network that is shipped: pruned layers hold their weights sparse.
 
     Parameters
     ----------
     network : Network
-        With a mask on the weight of one `Linear` layer or more. It is left as it is.
+        With a mask on the weight of one `Linear` or `Conv2d` layer or more. It is left as it is.
     store : callable
         Gives the format: the ``from_coo`` of any, such as ``TwoFour.from_coo`` or
         ``functools.partial(BSR.from_coo, block_shape=(4, 4))``.
+    channels_last : bool
+        Whether convolutions store input channels side by side, as the groups of `masks.n_of_m`
+        lie; by default they store the pixels of a kernel side by side.
 
     Returns
     -------
     Network
-        New, with the same layer names. Every `Linear` layer whose weight has a mask is a
-        `SparseLinear`; every other layer is a deep copy, masks included. It shares no memory
-        with `network`, so training one changes nothing in the other.
+        New, with the same layer names. Every `Linear` and `Conv2d` layer whose weight has a mask
+        is a `SparseLinear` or a `SparseConv2d`, within a `Residual` as well; every other layer,
+        and a depthwise convolution, is a deep copy, masks included. It shares no memory with
+        `network`, so training one changes nothing in the other.
 
     Raises
     ------
     TypeError
         If `network` is no `Network`.
     ValueError
-        If no `Linear` layer has a mask on its weight, or the format cannot hold one.
+        If no such layer has a mask on its weight, or the format cannot hold one.
 
     Notes
     -----
@@ -64,11 +80,11 @@ def sparsify(network: Network, *, store: Callable[[COO], SparseMatrix] = CSR.fro
     Network(fc1: SparseLinear)
     """
     check_network("sparsify", network)
-    if not any(_is_pruned(layer) for layer in network.layers.values()):
+    if not any(_is_pruned(layer) for layer in network.named_layers().values()):
         advice = "prune first, for instance with prune.prune_one_shot"
-        requirement = "have a Linear layer whose weight is masked"
+        requirement = "have a Linear or Conv2d layer whose weight is masked"
         raise bad_argument("sparsify", "network", requirement, "none", advice)
-    return Network({name: _shipped(layer, store) for name, layer in network.layers.items()})
+    return _shipped_network(network, store, channels_last)
 
 
 def weight_bytes(network: Network) -> int:
@@ -99,24 +115,49 @@ def weight_bytes(network: Network) -> int:
     1064800
     """
     check_network("weight_bytes", network)
-    sparse = (item for item in network.layers.values() if isinstance(item, SparseLayer))
+    layers = network.named_layers().values()
+    sparse = (item for item in layers if isinstance(item, SparseLayer))
     dense = sum(weight.value.nbytes for weight in network.weights().values())
     return dense + sum(layer.weight.nbytes for layer in sparse)
 
 
 def _is_pruned(layer: Layer) -> bool:
-    return isinstance(layer, Linear) and layer.weight.mask is not None
+    dense = isinstance(layer, Linear) or (isinstance(layer, Conv2d) and layer.groups == 1)
+    return dense and layer.weight.mask is not None
 
 
-def _shipped(layer: Layer, store: Callable[[COO], SparseMatrix]) -> Layer:
+def _shipped_network(
+    network: Network, store: Callable[[COO], SparseMatrix], channels_last: bool
+) -> Network:
+    layers = network.layers.items()
+    return Network({name: _shipped(layer, store, channels_last) for name, layer in layers})
+
+
+def _shipped(layer: Layer, store: Callable[[COO], SparseMatrix], channels_last: bool) -> Layer:
+    if isinstance(layer, Residual):
+        paths = [layer.branch] if layer.shortcut is None else [layer.branch, layer.shortcut]
+        return Residual(*(_shipped_network(path, store, channels_last) for path in paths))
     if not _is_pruned(layer):
         return copy.deepcopy(layer)
-    return SparseLinear(store(_kept(layer.weight)), copy.deepcopy(layer.bias))
+    bias = copy.deepcopy(layer.bias)
+    if isinstance(layer, Linear):
+        return SparseLinear(store(_kept(layer.weight)), bias)
+    return SparseConv2d(
+        store(_kept(layer.weight, channels_last=channels_last)),
+        bias,
+        kernel_shape=layer.weight.shape[2:],
+        stride=layer.stride,
+        padding=layer.padding,
+        channels_last=channels_last,
+    )
 
 
-def _kept(weight: Parameter) -> COO:
-    """The places that the mask keeps, and their values."""
-    rows, cols = np.nonzero(weight.mask)
-    index = index_dtype(weight.shape, rows.size)
-    values = weight.value[rows, cols]
-    return COO(rows.astype(index), cols.astype(index), values, weight.shape)
+def _kept(weight: Parameter, *, channels_last: bool = False) -> COO:
+    """The places that the mask keeps and their values, a row for each output."""
+    mask, values = weight.mask, weight.value
+    if channels_last:
+        mask, values = (array.transpose(0, 2, 3, 1) for array in (mask, values))
+    mask, values = (array.reshape(len(array), -1) for array in (mask, values))
+    rows, cols = np.nonzero(mask)
+    index = index_dtype(mask.shape, rows.size)
+    return COO(rows.astype(index), cols.astype(index), values[rows, cols], mask.shape)

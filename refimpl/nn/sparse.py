@@ -8,9 +8,10 @@ import numpy as np
 
 from refimpl.arrays import bad_argument, check_array
 from refimpl.formats import CSR, SparseMatrix
-from refimpl.kernels import feature_rows, matmul, matmul_transposed, sddmm
+from refimpl.kernels import feature_rows, layer_kernels, matmul, matmul_transposed, sddmm
+from refimpl.kernels.numba_sparse_convolution import csr_convolve
 from refimpl.nn.layer import WeightedLayer, check_dy, check_forward_ran
-from refimpl.nn.lowering import col2im, im2col, patch_grid
+from refimpl.nn.lowering import col2im, framed, im2col, patch_grid
 from refimpl.nn.parameter import Parameter
 
 
@@ -163,12 +164,17 @@ class SparseConv2d(SparseLayer):
         ``(kh, kw)``; their product divides the weight's columns.
     stride, padding : int
         As for `refimpl.nn.im2col`.
+    channels_last : bool
+        Whether the columns are in the order (i, j, c) instead, so that input channels are side
+        by side: what 2 of 4 *channels* needs to be 2 of 4 columns.
 
     Notes
     -----
     `im2col` lays out the patches, `SparseLayer` multiplies, `col2im` takes the gradient back to
-    the pixels. Cost: ``2 * nnz * batch * h_out * w_out`` FLOPs for each of the three products,
-    and the memory of the patches.
+    the pixels. A CSR weight with channels first and stride 1 is multiplied without laying out
+    anything, by `refimpl.kernels.numba_sparse_convolution`; then only a backward pass needs the
+    patches. Cost: ``2 * nnz * batch * h_out * w_out`` FLOPs for each of the three products, and
+    the memory of the patches.
 
     Examples
     --------
@@ -188,6 +194,7 @@ class SparseConv2d(SparseLayer):
         kernel_shape: tuple[int, int],
         stride: int = 1,
         padding: int = 0,
+        channels_last: bool = False,
     ) -> None:
         super().__init__(weight, bias)
         self._geometry = {"kernel_shape": kernel_shape, "stride": stride, "padding": padding}
@@ -198,27 +205,52 @@ class SparseConv2d(SparseLayer):
             advice = "reshape a dense weight to (c_out, c_in * kh * kw)"
             raise bad_argument("SparseConv2d", "weight", requirement, n_in, advice)
         self._channels = n_in // n_pixels
-        self._image_shape: tuple[int, ...] | None = None
+        self._channels_last = bool(channels_last)
+        self._direct = isinstance(weight, CSR) and stride == 1 and not channels_last
+        self._images: np.ndarray | None = None
 
     def forward(self, x: np.ndarray, *, training: bool = False) -> np.ndarray:
         """Correlate; `x` has shape (batch, c_in, height, width) and the weight's dtype."""
         shape, dtypes = (-1, self._channels, -1, -1), (self.values.dtype.type,)
         check_array("SparseConv2d.forward", "x", x, ndim=4, shape=shape, dtypes=dtypes)
-        self._image_shape = x.shape
-        y = self._multiply(im2col(x, **self._geometry).T)  # (batch * h_out * w_out, c_out)
         grid = patch_grid(x.shape[2:], **self._geometry)
+        self._images, self._seen = x, None
+        if self._direct and layer_kernels.compiled_for(x):
+            return self._convolve(x, grid)
+        y = self._multiply(self._patches(x))  # (batch * h_out * w_out, c_out)
         return y.reshape(len(x), *grid, y.shape[1]).transpose(0, 3, 1, 2)
 
     def backward_parameters(self, dy: np.ndarray) -> None:
         """Leave the gradients of the stored values and of the bias."""
-        check_forward_ran("SparseConv2d", self._image_shape)
-        grid = patch_grid(self._image_shape[2:], **self._geometry)
-        n_patches, c_out = self._seen[2], self._places.shape[0]
-        check_dy("SparseConv2d", dy, (self._image_shape[0], c_out, *grid), self.values.dtype)
-        self._leave_gradients(dy.transpose(0, 2, 3, 1).reshape(n_patches, c_out))
+        check_forward_ran("SparseConv2d", self._images)
+        c_out, grid = self._places.shape[0], patch_grid(self._images.shape[2:], **self._geometry)
+        check_dy("SparseConv2d", dy, (len(self._images), c_out, *grid), self.values.dtype)
+        if self._seen is None:
+            patches = self._patches(self._images)
+            self._seen = self.weight, feature_rows(patches), len(patches)
+        self._leave_gradients(dy.transpose(0, 2, 3, 1).reshape(-1, c_out))
 
     def _input_gradient(self, dy: np.ndarray) -> np.ndarray:
-        return col2im(self._backpropagate().T, self._image_shape, **self._geometry)
+        columns = self._backpropagate().T
+        if self._channels_last:
+            columns = _swapped(columns, len(columns) // self._channels, self._channels)
+        return col2im(columns, self._images.shape, **self._geometry)
+
+    def _convolve(self, x: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+        weight, (kh, kw) = self.weight, self._geometry["kernel_shape"]
+        images = np.ascontiguousarray(framed(x, self._geometry["padding"]))
+        y = np.empty((len(x), weight.shape[0], *grid), x.dtype)
+        csr_convolve(weight.data, weight.indices, weight.indptr, images, kh, kw, y)
+        if self.bias is not None:
+            y += self.bias.value[:, None, None]
+        return y
+
+    def _patches(self, x: np.ndarray) -> np.ndarray:
+        """Lay out each patch as a row, in the order of the weight's columns."""
+        columns = im2col(x, **self._geometry)
+        if self._channels_last:
+            columns = _swapped(columns, self._channels, len(columns) // self._channels)
+        return columns.T
 
     def __repr__(self) -> str:
         c_out, kernel = self._places.shape[0], self._geometry["kernel_shape"]
@@ -226,6 +258,12 @@ class SparseConv2d(SparseLayer):
             f"SparseConv2d(c_in={self._channels}, c_out={c_out}, kernel_shape={kernel}, "
             f"nnz={self._places.nnz})"
         )
+
+
+def _swapped(rows: np.ndarray, n_slow: int, n_fast: int) -> np.ndarray:
+    """Rows numbered ``slow * n_fast + fast``, in the order ``fast * n_slow + slow``."""
+    grid = rows.reshape(n_slow, n_fast, -1)
+    return grid.swapaxes(0, 1).reshape(n_fast * n_slow, -1)
 
 
 def _check_weight_and_bias(where: str, weight: Any, bias: Any) -> None:

@@ -18,7 +18,7 @@ from refimpl.arrays import (
     xp_of,
 )
 from refimpl.masks import global_counts, global_unstructured, keep_top_k, unstructured
-from refimpl.nn import Network, Parameter, SparseLinear
+from refimpl.nn import Network, Parameter, SparseLayer
 from refimpl.nn.network import check_network
 from refimpl.saliency import magnitude
 
@@ -285,8 +285,8 @@ def network_sparsity(network: Network) -> float:
     where = "network_sparsity"
     check_network(where, network)
     values = [weight.value for weight in network.weights().values()]
-    layers = network.layers.values()
-    sparse = [layer.weight for layer in layers if isinstance(layer, SparseLinear)]
+    layers = network.named_layers().values()
+    sparse = [layer.weight for layer in layers if isinstance(layer, SparseLayer)]
     size = sum(value.size for value in values) + sum(math.prod(a.shape) for a in sparse)
     if not size:
         advice = "count in a network with a Linear layer"

@@ -10,8 +10,21 @@ import numpy as np
 import pytest
 
 from refimpl.deploy import sparsify, weight_bytes
-from refimpl.formats import BSR, COO, CSC, CSR, NOfM, RelativeCSC
-from refimpl.nn import Adam, Dropout, Linear, Network, ReLU, SparseLinear, fit
+from refimpl.formats import BSR, COO, CSC, CSR, NOfM, RelativeCSC, TwoFour
+from refimpl.masks import n_of_m, unstructured
+from refimpl.nn import (
+    Adam,
+    Conv2d,
+    Dropout,
+    GlobalAvgPool2d,
+    Linear,
+    Network,
+    ReLU,
+    Residual,
+    SparseLayer,
+    SparseLinear,
+    fit,
+)
 from refimpl.nn.models import mlp
 from support.tolerance import assert_product_close
 
@@ -96,6 +109,54 @@ def test_any_format_can_be_shipped(store):
     np.testing.assert_array_equal(weight.to_dense(), network.layers["fc1"].weight.value)
     np.testing.assert_allclose(shipped.forward(x), network.forward(x), rtol=0, atol=1e-13)
     assert weight_bytes(shipped) == weight.nbytes + 8 * (9 * 7 + 7 * 5)
+
+
+def pruned_cnn(rule):
+    """A convolution, a residual block with another one, a linear layer: all pruned by `rule`."""
+    rng = np.random.default_rng(0)
+    conv = partial(Conv2d, rng=rng, dtype=np.float64)
+    block = Residual(Network({"conv2": conv(8, 8, 3, padding=1)}), Network({"proj": conv(8, 8, 1)}))
+    layers = {"conv1": conv(4, 8, 3, stride=2), "relu1": ReLU(), "block": block}
+    layers |= {"pool": GlobalAvgPool2d(), "fc": Linear(8, 4, rng=rng, dtype=np.float64)}
+    network = Network(layers)
+    for weight in network.weights().values():
+        weight.mask = rule(np.abs(weight.value))
+    return network, rng.standard_normal((3, 4, 9, 7))
+
+
+@pytest.mark.parametrize(
+    ("rule", "options"),
+    [
+        (partial(unstructured, sparsity=0.8), {}),
+        (partial(unstructured, sparsity=0.8), {"store": CSC.from_coo}),
+        (partial(unstructured, sparsity=0.8), {"channels_last": True}),
+        (partial(n_of_m, n=2, m=4), {"store": TwoFour.from_coo, "channels_last": True}),
+    ],
+    ids=["CSR", "CSC", "CSR, channels last", "2:4"],
+)
+def test_convolutions_are_shipped_sparse_within_residual_blocks_too(rule, options):
+    network, images = pruned_cnn(rule)
+    shipped = sparsify(network, **options)
+    layers = shipped.named_layers()
+    sparse = [name for name, layer in layers.items() if isinstance(layer, SparseLayer)]
+    assert sparse == ["conv1", "block.branch.conv2", "block.shortcut.proj", "fc"]
+    np.testing.assert_allclose(shipped.forward(images), network.forward(images), atol=1e-12)
+
+
+def test_two_of_four_channels_are_not_two_of_four_columns_with_channels_first():
+    network, _ = pruned_cnn(partial(n_of_m, n=2, m=4))
+    with pytest.raises(ValueError, match=r"TwoFour\.from_"):
+        sparsify(network, store=TwoFour.from_coo)
+
+
+def test_depthwise_convolution_is_shipped_as_it_is():
+    rng = np.random.default_rng(0)
+    layers = {"conv": Conv2d(4, 4, 3, groups=4, rng=rng), "pool": GlobalAvgPool2d()}
+    network = Network(layers | {"fc": Linear(4, 2, rng=rng)})
+    for weight in network.weights().values():
+        weight.mask = np.abs(weight.value) > 0.2
+    kinds = [type(layer) for layer in sparsify(network).layers.values()]
+    assert kinds == [Conv2d, GlobalAvgPool2d, SparseLinear]
 
 
 def test_a_format_that_cannot_hold_a_weight_says_so():
@@ -200,7 +261,7 @@ def test_weight_bytes_of_a_network_without_weights_is_zero():
     ids=["unpruned", "no weights", "already sparse"],
 )
 def test_sparsify_refuses_a_network_without_masks(network):
-    message = "sparsify: network must have a Linear layer whose weight is masked, got none; prune"
+    message = "network must have a Linear or Conv2d layer whose weight is masked, got none; prune"
     with pytest.raises(ValueError, match=message):
         sparsify(network)
 

@@ -78,7 +78,37 @@ def test_convolution_of_one_pixel_is_a_linear_layer():
     x = np.random.default_rng(4).standard_normal((6, 12))
     weight = CSR.from_dense(KERNELS.reshape(3, 12))
     y = SparseConv2d(weight, Parameter(B), kernel_shape=(1, 1)).forward(x[:, :, None, None])
-    np.testing.assert_array_equal(y[:, :, 0, 0], SparseLinear(weight, Parameter(B)).forward(x))
+    linear = SparseLinear(weight, Parameter(B)).forward(x)
+    np.testing.assert_allclose(y[:, :, 0, 0], linear, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_convolution_with_channels_last_is_the_same_convolution(form):
+    swapped = KERNELS.transpose(0, 2, 3, 1).reshape(3, 12)
+    weight = form(np.where(np.arange(12) % 4 < 2, swapped, 0))
+    last = SparseConv2d(weight, Parameter(B), kernel_shape=(2, 3), channels_last=True)
+    first_places = weight.to_dense().reshape(3, 2, 3, 2).transpose(0, 3, 1, 2).reshape(3, 12)
+    first = SparseConv2d(CSR.from_dense(first_places), Parameter(B), kernel_shape=(2, 3))
+    y = last.forward(IMAGES)
+    np.testing.assert_allclose(y, first.forward(IMAGES), rtol=0, atol=1e-13)
+    dy = np.random.default_rng(5).standard_normal(y.shape)
+    np.testing.assert_allclose(last.backward(dy), first.backward(dy), rtol=0, atol=1e-12)
+
+
+def test_convolution_with_channels_last_has_the_gradients_of_the_differences():
+    rng = np.random.default_rng(3)
+    weight = CSR.from_dense(KERNELS.reshape(3, 12))
+    layer = SparseConv2d(weight, Parameter(B), kernel_shape=(2, 3), channels_last=True)
+    assert set(check_gradients(layer, IMAGES, rng=rng)) == {"x", "values", "bias"}
+
+
+def test_convolution_gradient_after_training_pass_is_that_after_any_pass():
+    layer, dy = conv_of(), np.ones((4, 3, 4, 4))
+    layer.forward(IMAGES, training=True)
+    dx, dw = layer.backward(dy), layer.values.grad
+    layer.forward(IMAGES)
+    np.testing.assert_array_equal(layer.backward(dy), dx)
+    np.testing.assert_array_equal(layer.values.grad, dw)
 
 
 def test_convolution_says_what_it_is():

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from refimpl.prune.channel_choice import channel_scores, global_channels, layerwise_channels
+from refimpl.prune.channel_graph import ChannelGroup, ChannelSlice, channel_groups
+from refimpl.prune.channels import (
+    prune_channels,
+    prune_channels_iteratively,
+    prune_channels_to_cost,
+)
+from refimpl.prune.granularity import as_matrix, shaped_masks
 from refimpl.prune.masking import (
     apply_masks,
     budgeted_masks,
@@ -10,14 +18,28 @@ from refimpl.prune.masking import (
     network_sparsity,
 )
 from refimpl.prune.oneshot import compound_sparsities, prune_iteratively, prune_one_shot
+from refimpl.prune.structured import mask_channels, remove_channels
 
 __all__ = [
+    "ChannelGroup",
+    "ChannelSlice",
     "apply_masks",
+    "as_matrix",
     "budgeted_masks",
+    "channel_groups",
+    "channel_scores",
     "compound_sparsities",
+    "global_channels",
     "global_masks",
+    "layerwise_channels",
     "layerwise_masks",
+    "mask_channels",
     "network_sparsity",
+    "prune_channels",
+    "prune_channels_iteratively",
+    "prune_channels_to_cost",
     "prune_iteratively",
     "prune_one_shot",
+    "remove_channels",
+    "shaped_masks",
 ]

@@ -75,7 +75,7 @@ def layerwise_masks(
     """
     where = "layerwise_masks"
     check_fraction(where, "sparsity", sparsity)
-    candidates = _candidates(where, network, ignore)
+    candidates = candidate_weights(where, network, ignore)
     scores = _scores(where, candidates, saliency)
     masks = {name: unstructured(score, sparsity) for name, score in scores.items()}
     _check_none_returns(where, candidates, masks)
@@ -136,7 +136,7 @@ def global_masks(
     """
     where = "global_masks"
     check_fraction(where, "sparsity", sparsity)
-    candidates = _candidates(where, network, ignore)
+    candidates = candidate_weights(where, network, ignore)
     scores = _scores(where, candidates, saliency)
     if allow_empty:
         chosen = global_unstructured(list(scores.values()), sparsity)
@@ -201,7 +201,7 @@ def budgeted_masks(
     """
     where = "budgeted_masks"
     check_fraction(where, "sparsity", sparsity)
-    candidates = _candidates(where, network, ignore)
+    candidates = candidate_weights(where, network, ignore)
     counts = _granted(where, candidates, budget, sparsity)
     scores = _scores(where, candidates, saliency)
     masks = {name: keep_top_k(score, counts[name]) for name, score in scores.items()}
@@ -296,7 +296,30 @@ def network_sparsity(network: Network) -> float:
     return (size - n_nonzero) / size
 
 
-def _candidates(where: str, network: Network, ignore: Collection[str]) -> dict[str, Parameter]:
+def candidate_weights(
+    where: str, network: Network, ignore: Collection[str]
+) -> dict[str, Parameter]:
+    """List the weights that may be pruned, and refuse a network without any.
+
+    Parameters
+    ----------
+    where : str
+        Named in the error.
+    network : Network
+        Any.
+    ignore : collection of str
+        Names of weights to leave out.
+
+    Returns
+    -------
+    dict of str to Parameter
+        Never empty.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a name in `ignore` is unknown, or nothing is left.
+    """
     check_network(where, network)
     weights = network.weights()
     _check_names(where, "ignore", ignore, weights)

@@ -9,10 +9,13 @@ from refimpl.measure.counting import (
     roofline_bound,
 )
 from refimpl.measure.machine import machine_stamp, pinned_threads
+from refimpl.measure.network_cost import LayerCost, NetworkCost, network_cost
 from refimpl.measure.timing import Measurement, Speedup, compare, measure, speedup
 
 __all__ = [
+    "LayerCost",
     "Measurement",
+    "NetworkCost",
     "Speedup",
     "arithmetic_intensity",
     "compare",
@@ -20,6 +23,7 @@ __all__ = [
     "matmul_bytes",
     "matmul_flops",
     "measure",
+    "network_cost",
     "pinned_threads",
     "roofline_bound",
     "speedup",

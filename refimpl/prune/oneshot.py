@@ -151,13 +151,30 @@ def prune_iteratively(
     >>> seen
     [0.5, 0.75]
     """
-    for sparsity in _increasing(sparsities):
+    for sparsity in increasing_sparsities("prune_iteratively", sparsities):
         prune_one_shot(network, sparsity, fine_tune=fine_tune, choose=choose)
 
 
-def _increasing(sparsities: Any) -> list[float]:
-    """List the sparsities, or refuse them all."""
-    where = "prune_iteratively"
+def increasing_sparsities(where: str, sparsities: Any) -> list[float]:
+    """List the sparsities of the rounds, or refuse them all.
+
+    Parameters
+    ----------
+    where : str
+        Named in the error.
+    sparsities : iterable of float
+        At least one, each in ``[0, 1)`` and larger than the one before.
+
+    Returns
+    -------
+    list of float
+        As given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        In one sentence.
+    """
     if not isinstance(sparsities, Iterable):
         advice = "pass a list such as [0.5, 0.75], or use prune_one_shot"
         actual = repr(sparsities)

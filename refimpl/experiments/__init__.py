@@ -7,6 +7,7 @@ from refimpl.experiments import (
     kernel_first_look,
     kernel_grid,
     magnitude_curve,
+    sparse_convolution,
     sparse_step,
     two_four_walk,
 )
@@ -22,6 +23,7 @@ EXPERIMENTS = (
     blocks_walk,
     sparse_step,
     two_four_walk,
+    sparse_convolution,
 )
 
 __all__ = ["EXPERIMENTS", "run", "summarize", "write_summary"]

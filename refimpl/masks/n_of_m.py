@@ -85,7 +85,7 @@ def n_of_m(saliency: np.ndarray, n: int, m: int) -> np.ndarray:
     n, m = int(n), int(m)  # int8 could not divide a length beyond 127
     _check_multiple(where, "the number of inputs (axis 1)", saliency.shape[1], m)
     xp = xp_of(saliency)
-    rows = xp.moveaxis(saliency, 1, -1)  # (n_out, n_in) or, channels last, (c_out, kh, kw, c_in)
+    rows = xp.moveaxis(saliency, 1, -1)  # (n_out, n_in), (c_out, kh, kw, c_in)
     groups = rows.reshape(*rows.shape[:-1], rows.shape[-1] // m, m)
     mask = _largest_of_each(groups, n).reshape(rows.shape)
     return xp.ascontiguousarray(xp.moveaxis(mask, -1, 1))
@@ -159,7 +159,8 @@ def transposable_two_four(saliency: np.ndarray) -> np.ndarray:
 def _largest_of_each(groups: np.ndarray, n: int) -> np.ndarray:
     """Mark the n largest along the last axis, ties in order of index."""
     xp, first_kept = xp_of(groups), groups.shape[-1] - n
-    threshold = xp.partition(groups, first_kept, axis=-1)[..., first_kept, None]
+    ordered = xp.partition(groups, first_kept, axis=-1)
+    threshold = ordered[..., first_kept, None]
     above = groups > threshold  # fewer than n of each group
     ties = groups == threshold
     missing = n - above.sum(axis=-1, keepdims=True)
@@ -168,9 +169,9 @@ def _largest_of_each(groups: np.ndarray, n: int) -> np.ndarray:
 
 @cache
 def _transposable_patterns() -> np.ndarray:
-    """List the 4 x 4 blocks with two True per row and column, (90, 16), early ones first."""
-    pairs = [[i in pair for i in range(4)] for pair in combinations(range(4), 2)]
-    patterns = np.array(list(product(pairs, repeat=4)))  # (1296, 4, 4), two in each row
+    """List the 4 x 4 blocks with two True per row and column, (90, 16)."""
+    pairs = [[i in two for i in range(4)] for two in combinations(range(4), 2)]
+    patterns = np.array(list(product(pairs, repeat=4)))  # (1296, 4, 4)
     return patterns[(patterns.sum(axis=1) == 2).all(axis=1)].reshape(-1, 16)
 
 
@@ -182,8 +183,9 @@ def _best_patterns(blocks: np.ndarray, patterns: np.ndarray) -> np.ndarray:
     """
     xp = xp_of(blocks)
     rest, columns = blocks.astype(np.float64), patterns.T.astype(np.float64)
-    exponent = xp.frexp(xp.abs(rest).max(axis=1, keepdims=True))[1]  # all below 2**exponent
-    lead = xp.zeros((len(rest), len(patterns)))  # sum so far less the best, in units
+    largest = xp.abs(rest).max(axis=1, keepdims=True)
+    exponent = xp.frexp(largest)[1]  # largest < 2**exponent
+    lead = xp.zeros((len(rest), len(patterns)))  # sum so far less the best
     while rest.any():
         exponent = exponent - DIGIT_BITS  # of the unit of this digit
         digit = xp.trunc(xp.ldexp(rest, -exponent))
@@ -191,8 +193,9 @@ def _best_patterns(blocks: np.ndarray, patterns: np.ndarray) -> np.ndarray:
         lead *= 2.0**DIGIT_BITS
         lead += digit @ columns  # of integers, none above 2**53
         lead -= lead.max(axis=1, keepdims=True)
-        lead[lead < -16] = -np.inf  # the rest adds less than 8, or takes less than 8 away
-        rest *= xp.isfinite(lead).sum(axis=1, keepdims=True) > 1  # one pattern left: decided
+        lead[lead < -16] = -np.inf  # the rest gives or takes less than 8
+        alive = xp.isfinite(lead).sum(axis=1, keepdims=True)
+        rest *= alive > 1  # where one is left, nothing else matters
     return lead.argmax(axis=1)  # the first of equal ones
 
 

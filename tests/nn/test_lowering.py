@@ -9,18 +9,7 @@ from hypothesis import strategies as st
 from scipy.signal import correlate2d
 
 from refimpl.nn import col2im, im2col, patch_grid
-
-
-@st.composite
-def geometries(draw):
-    """An image shape, and a kernel, stride and padding that fit it."""
-    padding, stride = draw(st.integers(0, 2)), draw(st.integers(1, 3))
-    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
-    batch, channels = draw(st.integers(0, 3)), draw(st.integers(0, 3))
-    least = [max(k - 2 * padding, 1) for k in kernel]
-    sides = (draw(st.integers(low, low + 4)) for low in least)
-    options = {"kernel_shape": kernel, "stride": stride, "padding": padding}
-    return (batch, channels, *sides), options
+from support.images import geometries
 
 
 def patches_one_by_one(images, kernel_shape, stride, padding):

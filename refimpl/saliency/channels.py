@@ -219,8 +219,8 @@ def channel_taylor(activations: np.ndarray, gradients: np.ndarray) -> np.ndarray
         raise bad_argument(where, "activations", "hold examples of channels", actual, advice)
     check_array(where, "gradients", gradients, shape=activations.shape, dtypes=FLOAT_DTYPES)
     changes = activations.astype(np.float64) * gradients
-    changes = changes.reshape(*changes.shape[:2], -1).mean(axis=2)  # (batch, n_channels)
-    return xp_of(activations).abs(changes).mean(axis=0)
+    of_channel = changes.reshape(*changes.shape[:2], -1).mean(axis=2)  # (batch, n_channels)
+    return xp_of(activations).abs(of_channel).mean(axis=0)
 
 
 def unit_norm(saliency: np.ndarray) -> np.ndarray:

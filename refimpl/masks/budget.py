@@ -201,7 +201,7 @@ def global_counts(
     -----
     Ties go to the lowest index, an earlier array before a later one. The `k` entries of
     largest saliency in each layer, `k` its count, are the selection; no count rises when the
-    sparsity does. O(n) time for n entries, and one copy of all saliencies.
+    sparsity does. O(n) time for n entries, and three copies of all saliencies.
 
     Examples
     --------

@@ -53,7 +53,7 @@ def lamp(w: np.ndarray) -> np.ndarray:
     float16 and float32 weights none underflows. Float64 weights below 1e-162 of the largest
     score 0. Two that agree to 15 digits may have equal scores.
 
-    One sort: O(n log n) time, and about 32 bytes a weight.
+    One sort: O(n log n) time, and about 48 bytes a weight.
 
     References
     ----------

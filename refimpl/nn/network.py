@@ -189,12 +189,12 @@ class Network:
         return f"Network({inside})"
 
 
-def check_network(where: str, network: Any) -> None:
+def check_network(where: str, network: Any, argument: str = "network") -> None:
     """Refuse what is no network.
 
     Parameters
     ----------
-    where : str
+    where, argument : str
         Named in the error.
     network : Network
         Anything else is refused.
@@ -206,7 +206,7 @@ def check_network(where: str, network: Any) -> None:
     """
     if not isinstance(network, Network):
         actual, advice = type(network).__name__, "pass the Network itself"
-        raise bad_argument(where, "network", "be a Network", actual, advice, kind=TypeError)
+        raise bad_argument(where, argument, "be a Network", actual, advice, kind=TypeError)
 
 
 def _check_layers(layers: Any) -> None:

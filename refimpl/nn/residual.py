@@ -49,9 +49,9 @@ class Residual(Layer):
     """
 
     def __init__(self, branch: Network, shortcut: Network | None = None) -> None:
-        check_network("Residual", branch)
+        check_network("Residual", branch, "branch")
         if shortcut is not None:
-            check_network("Residual", shortcut)
+            check_network("Residual", shortcut, "shortcut")
         self.branch, self.shortcut = branch, shortcut
         self._shape: tuple[int, ...] | None = None
 

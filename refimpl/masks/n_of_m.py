@@ -60,9 +60,9 @@ def n_of_m(saliency: np.ndarray, n: int, m: int) -> np.ndarray:
     matrix hardware, a row of K = (kh, kw, c_in) for each output with channels last, these lie side
     by side.
 
-    Among all masks with at most `n` True in each group, none keeps more of the saliency. Exactly
-    `n` are True, so an entry of -inf stays where a group has too few others; ``mask & before``
-    has at most `n`, and is N:M too.
+    Among all masks with `n` True in each group, none keeps more of the saliency; nor among those
+    with fewer, if no saliency is negative. An entry of -inf stays where a group has too few
+    others: ``mask & before`` takes it out, has at most `n`, and is N:M too.
 
     About ``size log2(m)`` comparisons; a copy of `saliency` and about 14 bytes an entry.
 
@@ -92,7 +92,7 @@ def n_of_m(saliency: np.ndarray, n: int, m: int) -> np.ndarray:
 
 
 def transposable_two_four(saliency: np.ndarray) -> np.ndarray:
-    """Keep two in each row and each column of every 4 x 4 block, so as to keep the most.
+    """Keep two in each row and each column of every 4 x 4 block: the best of all 90 ways.
 
     W and its transpose are then both 2:4, so the same hardware can multiply by W in the forward
     pass and by the transpose of W in the backward pass.
@@ -126,6 +126,9 @@ def transposable_two_four(saliency: np.ndarray) -> np.ndarray:
     one product, ``(blocks, 16) @ (16, 90)``, without rounding: the best is the best, and a tie is
     a tie. That takes 180 flops and at most 120 bytes an entry; blocks do not depend on each
     other, so a matrix too large for that can be cut between them.
+
+    "At most two" would be 2:4 both ways as well, and a block of seven may keep more than any of
+    eight, where the one free row and the one free column meet in an entry that is kept.
 
     References
     ----------

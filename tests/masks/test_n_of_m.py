@@ -320,7 +320,7 @@ def by_rounded_sums(saliency: np.ndarray) -> np.ndarray:
     return np.array(NINETY[int(np.argmax(scores))], bool).reshape(4, 4)
 
 
-# Greedy takes the nines, and then row 0 has room only where column 3 has, for one entry.
+# Greedy ends with seven: row 0 and column 3 have room, and meet in an entry that is taken.
 DEAD_END = np.array([[7.0, 2, 8, 0], [5, 7, 9, 5], [9, 2, 9, 9], [9, 5, 6, 3]])
 # Tenths: the sums of 0.1 + 0.2 + 0.3 and of 0.3 + 0.2 + 0.1 differ in the last bit.
 TENTHS = np.array([[2, 2, 3, 3], [1, 1, 3, 3], [1, 1, 3, 2], [1, 3, 1, 2]]) / 10
@@ -331,6 +331,12 @@ def test_brute_force_exposes_the_greedy_mask():
     assert not agrees_with_brute_force(mask, DEAD_END)
     assert not is_transposable(mask)
     assert (DEAD_END[mask].sum(), DEAD_END[transposable_two_four(DEAD_END)].sum()) == (48, 59)
+
+
+def test_a_block_of_seven_may_keep_more_than_any_of_the_ninety():
+    saliency = np.array([[9.0, 0, 0, 0], [0, 0, 5, 5], [0, 5, 0, 5], [0, 5, 5, 0]])
+    assert (greedy(saliency).sum(), saliency[greedy(saliency)].sum()) == (7, 39)
+    assert saliency[transposable_two_four(saliency)].sum() == 34
 
 
 def test_brute_force_exposes_rounded_sums():

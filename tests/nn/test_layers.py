@@ -10,20 +10,52 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from refimpl.nn import Dropout, Flatten, Layer, Linear, Parameter, ReLU
+from refimpl.nn import (
+    AvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    Linear,
+    MaxPool2d,
+    Network,
+    ReLU,
+    Residual,
+    WeightedLayer,
+    check_gradients,
+)
 from support.differences import assert_gradient_close, central_differences
 from support.strategies import FLOATS, layouts
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=4, min_side=0, max_side=4)
+ROWS, IMAGES = (5, 6), (5, 3, 4, 6)
 
 
+def convolution() -> Conv2d:
+    return Conv2d(3, 3, 3, padding=1, rng=np.random.default_rng(0), dtype=np.float64)
+
+
+# How each layer is made, and the shape of an input for it.
 LAYERS = {
-    "Linear": lambda: Linear(6, 4, rng=np.random.default_rng(0), dtype=np.float64),
-    "ReLU": ReLU,
-    "Flatten": Flatten,
-    "Dropout": lambda: Dropout(0.5, rng=np.random.default_rng(0)),
+    "Linear": (lambda: Linear(6, 4, rng=np.random.default_rng(0), dtype=np.float64), ROWS),
+    "ReLU": (ReLU, ROWS),
+    "Flatten": (Flatten, ROWS),
+    "Dropout": (lambda: Dropout(0.5, rng=np.random.default_rng(0)), ROWS),
+    "Conv2d": (convolution, IMAGES),
+    "MaxPool2d": (lambda: MaxPool2d(2), IMAGES),
+    "AvgPool2d": (lambda: AvgPool2d(2), IMAGES),
+    "GlobalAvgPool2d": (GlobalAvgPool2d, IMAGES),
+    "BatchNorm2d": (lambda: BatchNorm2d(3, dtype=np.float64), IMAGES),
+    "Residual": (lambda: Residual(Network({"conv1": convolution()})), IMAGES),
 }
 EVERY_LAYER = pytest.mark.parametrize("name", LAYERS)
+
+
+def made(name: str):
+    """A new layer, and an input for it."""
+    make, shape = LAYERS[name]
+    return make(), np.random.default_rng(1).standard_normal(shape)
 
 
 # --- what all layers share -------------------------------------------------------------------
@@ -31,45 +63,44 @@ EVERY_LAYER = pytest.mark.parametrize("name", LAYERS)
 
 @EVERY_LAYER
 def test_layer_rejects_backward_before_forward(name):
+    layer, x = made(name)
     message = rf"{name}.backward: forward\(x\) must run first, got no call of it; backward needs"
     with pytest.raises(RuntimeError, match=message):
-        LAYERS[name]().backward(np.ones((5, 4)))
+        layer.backward(x)
 
 
 @EVERY_LAYER
 @pytest.mark.parametrize("training", [False, True])
 def test_layer_rejects_a_gradient_of_another_shape(name, training):
-    layer = LAYERS[name]()
-    layer.forward(np.ones((5, 6)), training=training)
-    with pytest.raises(ValueError, match=rf"{name}.backward: dy must have shape \(5, \d\), got"):
+    layer, x = made(name)
+    layer.forward(x, training=training)
+    with pytest.raises(ValueError, match=rf"{name}.backward: dy must have shape \(5, .*\), got"):
         layer.backward(np.ones((5, 9)))
 
 
 @EVERY_LAYER
 def test_layer_rejects_a_gradient_of_integers(name):
-    layer = LAYERS[name]()
-    dy = np.ones(layer.forward(np.ones((5, 6))).shape, int)
+    layer, x = made(name)
+    dy = np.ones(layer.forward(x).shape, int)
     with pytest.raises(TypeError, match=rf"{name}.backward: dy must be .*float64, got int64"):
         layer.backward(dy)
 
 
 @EVERY_LAYER
-@pytest.mark.parametrize(
-    ("x", "actual"),
-    [(np.ones((5, 6), int), "int64"), (np.ones((5, 6), bool), "bool"), ([[1.0] * 6], "list")],
-    ids=["int", "bool", "list"],
-)
-def test_layer_rejects_an_input_that_is_no_float_array(name, x, actual):
+@pytest.mark.parametrize("convert", [np.int64, np.bool_, list], ids=["int", "bool", "list"])
+def test_layer_rejects_an_input_that_is_no_float_array(name, convert):
+    layer, x = made(name)
+    x = x.tolist() if convert is list else x.astype(convert)
+    actual = "list" if convert is list else x.dtype.name
     with pytest.raises(TypeError, match=f"{name}.forward: x must .*got {actual}; convert it"):
-        LAYERS[name]().forward(x)
+        layer.forward(x)
 
 
 @EVERY_LAYER
 def test_layer_leaves_input_and_gradient_as_they_were(name):
-    layer, rng = LAYERS[name](), np.random.default_rng(1)
-    x = rng.standard_normal((5, 6))
+    layer, x = made(name)
     x_before = x.copy()
-    dy = rng.standard_normal(layer.forward(x, training=True).shape)
+    dy = np.random.default_rng(2).standard_normal(layer.forward(x, training=True).shape)
     dy_before = dy.copy()
     layer.backward(dy)
     assert (x.tobytes(), dy.tobytes()) == (x_before.tobytes(), dy_before.tobytes())
@@ -77,44 +108,57 @@ def test_layer_leaves_input_and_gradient_as_they_were(name):
 
 @EVERY_LAYER
 def test_layer_backward_belongs_to_the_last_forward(name):
-    layer, rng = LAYERS[name](), np.random.default_rng(1)
-    first, last = rng.standard_normal((2, 5, 6))
+    layer, first = made(name)
+    last, other = first[::-1].copy(), made(name)[0]
     layer.forward(first, training=True)
-    dy = np.ones(layer.forward(last).shape)
-    dx = layer.backward(dy)
-    layer = LAYERS[name]()
-    layer.forward(last)
-    np.testing.assert_array_equal(dx, layer.backward(dy))
+    for twin, buffer in layer.named_buffers().items():
+        other.named_buffers()[twin].value = buffer.value
+    dy = layer.forward(last)
+    other.forward(last)
+    np.testing.assert_array_equal(layer.backward(dy), other.backward(dy))
 
 
-def test_layer_cannot_be_made_without_both_passes():
-    class Half(Layer):
-        def forward(self, x, *, training=False):
-            return x
-
-    with pytest.raises(TypeError, match="backward"):
-        Half()
+@EVERY_LAYER
+def test_layer_gradients_match_differences(name):
+    layer, x = made(name)
+    check_gradients(layer, x, rng=np.random.default_rng(2))
 
 
-@pytest.mark.parametrize("name", ["ReLU", "Flatten", "Dropout"])
-def test_layer_without_parameters_lists_none(name):
-    assert LAYERS[name]().parameters() == []
+@EVERY_LAYER
+def test_layer_takes_an_empty_batch(name):
+    layer, x = made(name)
+    y = layer.forward(x[:0])
+    assert y.shape == (0, *layer.forward(x).shape[1:])
+    layer.forward(x[:0])
+    assert layer.backward(y).shape == x[:0].shape
 
 
-def test_layer_lists_every_parameter_that_it_holds():
-    class Scale(Layer):
-        def __init__(self):
-            self.gain, self.rate, self.shift = Parameter(np.ones(1)), 0.5, Parameter(np.ones(1))
+@EVERY_LAYER
+def test_layer_computes_each_example_by_itself(name):
+    layer, x = made(name)
+    alone = np.concatenate([layer.forward(example[None]) for example in x])
+    np.testing.assert_allclose(layer.forward(x), alone, rtol=0, atol=1e-14)
 
-        def forward(self, x, *, training=False):
-            return x * self.gain.value + self.shift.value
 
-        def backward(self, dy):
-            return dy * self.gain.value
+@EVERY_LAYER
+def test_layer_backward_overwrites_the_gradients(name):
+    layer, x = made(name)
+    dy = layer.forward(x)
+    layer.backward(dy)
+    layer.backward(np.zeros_like(dy))
+    assert not any(parameter.grad.any() for parameter in layer.parameters())
 
-    layer = Scale()
-    assert layer.named_parameters() == {"gain": layer.gain, "shift": layer.shift}
-    assert layer.parameters() == [layer.gain, layer.shift]
+
+@pytest.mark.parametrize(
+    "name", [n for n, (make, _) in LAYERS.items() if isinstance(make(), WeightedLayer)]
+)
+def test_weighted_layer_gradients_do_not_need_the_one_of_the_input(name):
+    layer, x = made(name)
+    dy = layer.forward(x)
+    layer.backward(dy)
+    expected = [parameter.grad.tobytes() for parameter in layer.parameters()]
+    layer.backward_parameters(dy)
+    assert [parameter.grad.tobytes() for parameter in layer.parameters()] == expected
 
 
 # --- ReLU ------------------------------------------------------------------------------------

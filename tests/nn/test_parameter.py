@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from refimpl.nn import Parameter
+from refimpl.nn import Buffer, Parameter
 from support.strategies import FLOATS, layouts
 
 ANY_SHAPE = hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4)
@@ -296,3 +296,46 @@ def test_parameter_shape_cannot_be_assigned():
 )
 def test_parameter_repr_says_how_much_is_kept(parameter, text):
     assert repr(parameter) == text
+
+
+# --- buffers ---------------------------------------------------------------------------------
+
+
+def test_buffer_copies_its_first_value():
+    value = np.ones(3)
+    buffer = Buffer(value)
+    value[0] = 7
+    np.testing.assert_array_equal(buffer.value, [1, 1, 1])
+
+
+def test_buffer_assignment_copies_into_the_same_array():
+    buffer, new = Buffer(np.ones(3)), np.arange(3.0)
+    held = buffer.value
+    buffer.value = new
+    new[0] = 7
+    assert buffer.value is held
+    np.testing.assert_array_equal(held, [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (np.ones(4), ValueError, r"value must have shape \(3,\), got \(4,\)"),
+        (np.ones(3, np.float32), TypeError, "value must be float64, got float32"),
+        (1.0, TypeError, "value must be an array, got float"),
+    ],
+)
+def test_buffer_rejects_a_value_that_does_not_fit(value, error, message):
+    buffer = Buffer(np.zeros(3))
+    with pytest.raises(error, match=f"Buffer.value: {message}"):
+        buffer.value = value
+    assert not buffer.value.any()
+
+
+def test_buffer_rejects_integers():
+    with pytest.raises(TypeError, match="Buffer: value must be float16 or float32 or float64, got"):
+        Buffer(np.ones(3, int))
+
+
+def test_buffer_repr_says_shape_and_dtype():
+    assert repr(Buffer(np.zeros((2, 3), np.float32))) == "Buffer(shape=(2, 3), dtype=float32)"

@@ -232,7 +232,8 @@ def _apportion(
     n_keep = _checked_total(where, sizes, sparsity, allow_empty)
     if not sizes:
         return []
-    # Rounding adds at most 1 to each share: those of L weights fewer come to no more than n_keep.
+    # Rounding adds at most 1 to a share. So the shares of L weights fewer, rounded, are not
+    # too many, and they are the first in the order: all of priority 1 / level and above.
     level = _water_level(claims, sizes, max(n_keep - len(sizes), 0))
     shares = [min(level * claim, size) for claim, size in zip(claims, sizes, strict=True)]
     least = 0 if allow_empty else 1

@@ -70,13 +70,13 @@ def lamp(w: np.ndarray) -> np.ndarray:
     """
     check_array("lamp", "w", w, dtypes=FLOAT_DTYPES)
     xp = xp_of(w)
-    sizes = xp.abs(xp.ravel(w)).astype(np.float64)
-    largest = float(sizes.max()) if sizes.size else 0.0
+    magnitudes = xp.abs(xp.ravel(w)).astype(np.float64)
+    largest = float(magnitudes.max()) if magnitudes.size else 0.0
     if not math.isfinite(largest):
         advice = "look for a division by zero or an overflow where it was computed"
         raise bad_argument("lamp", "w", "be finite", f"a largest magnitude of {largest}", advice)
-    order = xp.argsort(-sizes, kind="stable")  # of equal ones, the lowest index first
-    squares = (sizes[order] / (largest or 1.0)) ** 2
+    order = xp.argsort(-magnitudes, kind="stable")  # of equal ones, the lowest index first
+    squares = (magnitudes[order] / (largest or 1.0)) ** 2
     squares[:1] = 1.0  # as it is already, unless all weights are zero
     scores = xp.empty_like(squares)
     scores[order] = squares / xp.cumsum(squares)

@@ -337,9 +337,12 @@ def _image_shape(where: str, image_shape: Any) -> tuple[int, int, int]:
 
 def _widths(where: str, widths: Any) -> list[int]:
     """Check the channels of each stage."""
-    if not isinstance(widths, Iterable) or not (widths := list(widths)):
-        advice = "give the channels of each stage, as in (16, 32)"
-        raise bad_argument(where, "widths", "hold a number or more", repr(widths), advice)
+    advice = "give the channels of each stage, as in (16, 32)"
+    if not isinstance(widths, Iterable):
+        raise bad_argument(where, "widths", "be a sequence", repr(widths), advice, kind=TypeError)
+    widths = list(widths)
+    if not widths:
+        raise bad_argument(where, "widths", "hold a number or more", widths, advice)
     for i, width in enumerate(widths):
         check_count(where, f"widths[{i}]", width, 1)
     return widths

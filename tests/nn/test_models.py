@@ -194,7 +194,7 @@ def test_small_vgg_names_its_layers_by_stage():
     [
         ((1, 8, 8), {}, 9 * (16 + 16**2 + 16 * 32 + 32**2) + 4 * 48 + 10 * (32 * 2 * 2 + 1)),
         ((1, 28, 28), {"widths": (32,)}, 9 * (32 + 32**2) + 4 * 32 + 10 * (32 * 14 * 14 + 1)),
-        ((3, 5, 9), {"widths": (4, 6), "n_classes": 2}, 9 * 112 + 4 * 10 + 2 * (6 * 1 * 2 + 1)),
+        ((3, 5, 9), {"widths": (4, 6), "n_classes": 2}, 9 * 88 + 4 * 10 + 2 * (6 * 1 * 2 + 1)),
     ],
 )
 def test_small_vgg_has_the_counted_parameters(image_shape, options, n):

@@ -57,9 +57,8 @@ def lamp(w: np.ndarray) -> np.ndarray:
 
     References
     ----------
-    Lee et al. (2021), section 2, figure 1. Differs from their code in the order of the sums,
-    which here begin with the largest weight: a total less the sum of the smaller ones cancels
-    in float32.
+    Lee et al. (2021), figure 1. Differs from their code in the order of the sums, which here
+    begin with the largest weight: a total less the sum of the smaller ones cancels in float32.
 
     Examples
     --------

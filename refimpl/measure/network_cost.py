@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -128,10 +128,16 @@ def _n_weights(layer: Layer, name: str) -> int:
     return 0
 
 
-def _blank(network: Network, input_shape: Sequence[int]) -> np.ndarray:
-    shape = tuple(input_shape)
-    for length in shape:
+def _blank(network: Network, input_shape: Any) -> np.ndarray:
+    """One example of zeros."""
+    if not isinstance(input_shape, Sequence):
+        requirement, advice = "be a sequence of lengths", "give (channels, height, width)"
+        actual = repr(input_shape)
+        raise bad_argument(
+            "network_cost", "input_shape", requirement, actual, advice, kind=TypeError
+        )
+    for length in input_shape:
         check_count("network_cost", "a length in input_shape", length, 1)
     values = [parameter.value for parameter in network.parameters()]
     dtype = values[0].dtype if values else np.float32
-    return xp_of(*values).zeros((1, *shape), dtype)
+    return xp_of(*values).zeros((1, *input_shape), dtype)

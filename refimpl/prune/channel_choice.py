@@ -123,13 +123,13 @@ def global_channels(
     Returns
     -------
     dict of str to ndarray of bool
-        True = kept, ``count_kept(all channels, sparsity)`` times in all, at least once in each
-        group, before the rounding up. For `remove_channels`.
+        True = kept, ``count_kept(all channels, sparsity)`` times in all, but at least once in
+        each group, before the rounding up. For `remove_channels`.
 
     Raises
     ------
     TypeError, ValueError
-        As `layerwise_channels`; if fewer channels than groups would stay.
+        As `layerwise_channels`.
 
     Examples
     --------
@@ -138,7 +138,10 @@ def global_channels(
     >>> {name: int(keep.sum()) for name, keep in global_channels(scores, 0.5).items()}
     {'conv1': 1, 'conv2': 2}
     """
-    counts = global_counts(list(scores.values()), sparsity)
+    n_keep = count_kept(sum(len(score) for score in scores.values()), sparsity)
+    counts = [1] * len(scores)
+    if n_keep > len(scores):
+        counts = global_counts(list(scores.values()), sparsity)
     return _strongest("global_channels", scores, counts, multiple_of)
 
 
@@ -161,7 +164,9 @@ def _scored(group: ChannelGroup, of: str) -> list[str]:
     if not found:
         argument, actual = f"group {group.name}", f"only {held}"
         advice = 'ignore the group, or score of="weight"'
-        raise bad_argument("channel_scores", argument, f"have a {of}", actual, advice)
+        raise bad_argument(
+            "channel_scores", argument, f"have a parameter called {of}", actual, advice
+        )
     return found
 
 

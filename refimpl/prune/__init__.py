@@ -18,11 +18,13 @@ from refimpl.prune.masking import (
     network_sparsity,
 )
 from refimpl.prune.oneshot import compound_sparsities, prune_iteratively, prune_one_shot
+from refimpl.prune.sensitivity import SensitivityScan, sensitivity_scan
 from refimpl.prune.structured import mask_channels, remove_channels
 
 __all__ = [
     "ChannelGroup",
     "ChannelSlice",
+    "SensitivityScan",
     "apply_masks",
     "as_matrix",
     "budgeted_masks",
@@ -41,5 +43,6 @@ __all__ = [
     "prune_iteratively",
     "prune_one_shot",
     "remove_channels",
+    "sensitivity_scan",
     "shaped_masks",
 ]

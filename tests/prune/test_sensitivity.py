@@ -1,0 +1,183 @@
+"""A scan measures each layer alone, finds a bottleneck, and leaves the network as it was."""
+
+from __future__ import annotations
+
+import pickle
+from functools import partial
+
+import numpy as np
+import pytest
+
+from refimpl.masks import channels, unstructured
+from refimpl.nn import Conv2d, Evaluation, Flatten, Linear, Network, evaluate
+from refimpl.nn.models import mlp
+from refimpl.prune import apply_masks, layerwise_masks, sensitivity_scan
+
+SPARSITIES = (0.25, 0.5, 0.75)
+
+
+def data(n_in, n=40, seed=1):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, n_in)), np.arange(n) % 3
+
+
+def measured_by(x, labels):
+    return lambda network: evaluate(network, x, labels)
+
+
+def small(seed=0):
+    return mlp([6, 5, 4, 3], rng=np.random.default_rng(seed), dtype=np.float64)
+
+
+def test_scan_agrees_with_pruning_each_layer_of_a_fresh_copy():
+    measure = measured_by(*data(6))
+    scan = sensitivity_scan(small(), measure, sparsities=SPARSITIES)
+    for row, name in enumerate(scan.names):  # every copy has one pruned layer
+        for column, sparsity in enumerate(SPARSITIES, start=1):
+            network = small()
+            others = [other for other in network.weights() if other != name]
+            apply_masks(network, layerwise_masks(network, sparsity, ignore=others))
+            seen = measure(network)
+            assert (scan.loss[row, column], scan.accuracy[row, column]) == seen
+
+
+def test_scan_starts_with_the_whole_network():
+    scan = sensitivity_scan(small(), measured_by(*data(6)), sparsities=SPARSITIES)
+    whole = evaluate(small(), *data(6))
+    np.testing.assert_array_equal(scan.loss[:, 0], whole.loss)
+    np.testing.assert_array_equal(scan.accuracy[:, 0], whole.accuracy)
+    assert scan.sparsities == (0.0, *SPARSITIES)
+
+
+def test_sensitivity_scan_ranks_a_planted_bottleneck_first():
+    """Two wide layers copy their input many times over; the narrow one between them does not."""
+    wide, narrow, copies = 64, 2, 32
+    rng = np.random.default_rng(0)
+    layers = {
+        "fc1": Linear(narrow, wide, rng=rng, dtype=np.float64),
+        "fc2": Linear(wide, narrow, rng=rng, dtype=np.float64),
+        "fc3": Linear(narrow, wide, rng=rng, dtype=np.float64),
+        "fc4": Linear(wide, narrow, rng=rng, dtype=np.float64),
+    }
+    spread = np.repeat(np.eye(narrow), copies, axis=0) + 0.01 * rng.random((wide, narrow))
+    layers["fc1"].weight.value = spread
+    layers["fc2"].weight.value = spread.T / copies
+    layers["fc3"].weight.value = spread
+    layers["fc4"].weight.value = spread.T / copies
+    bottleneck = Linear(narrow, narrow, rng=rng, dtype=np.float64)
+    bottleneck.weight.value = np.array([[1.0, 1.0], [1.0, -1.0]])
+    names = ["fc1", "fc2", "bottleneck", "fc3", "fc4"]
+    network = Network({name: layers.get(name, bottleneck) for name in names})
+    x = 5 * rng.standard_normal((200, narrow))
+    labels = network.forward(x).argmax(axis=1)
+    scan = sensitivity_scan(network, measured_by(x, labels), sparsities=[0.5])
+    assert scan.ranking(0.5)[0] == "bottleneck.weight"
+
+
+def test_scan_leaves_the_network_bit_for_bit_as_it_was():
+    network = small()
+    apply_masks(network, layerwise_masks(network, 0.2))
+    before = {name: (w.value.tobytes(), w.mask.tobytes()) for name, w in network.weights().items()}
+    sensitivity_scan(network, measured_by(*data(6)), sparsities=SPARSITIES)
+    after = {name: (w.value.tobytes(), w.mask.tobytes()) for name, w in network.weights().items()}
+    assert before == after
+
+
+def test_scan_restores_the_network_after_an_error():
+    network, calls = small(), []
+    before = pickle.dumps(network.state())
+
+    def fails_later(_):
+        calls.append(1)
+        if len(calls) == 3:
+            raise RuntimeError("no more")
+        return Evaluation(0.0, 0.0)
+
+    with pytest.raises(RuntimeError, match="no more"):
+        sensitivity_scan(network, fails_later, sparsities=SPARSITIES)
+    assert pickle.dumps(network.state()) == before
+    assert all(weight.mask is None for weight in network.weights().values())
+
+
+def test_scan_never_brings_a_pruned_weight_back():
+    network, seen = small(), []
+    apply_masks(network, layerwise_masks(network, 0.6))
+    pruned = {name: ~weight.mask for name, weight in network.weights().items()}
+
+    def look(network):
+        weights = network.weights().items()
+        seen.append(any((weight.mask & pruned[name]).any() for name, weight in weights))
+        return Evaluation(0.0, 0.0)
+
+    worst = lambda w: -np.abs(w)  # noqa: E731 - ranks what is pruned first
+    sensitivity_scan(network, look, sparsities=[0.3], saliency=worst)
+    assert seen == [False] * 4
+
+
+def test_scan_of_channels_prunes_whole_rows():
+    rng = np.random.default_rng(0)
+    layers = {"conv": Conv2d(2, 4, 3, rng=rng), "flatten": Flatten(), "fc": Linear(16, 3, rng=rng)}
+    network, rows = Network(layers), []
+
+    def look(network):
+        mask = network.layers["conv"].weight.mask
+        rows.append(4 if mask is None else int(mask.reshape(4, -1).all(axis=1).sum()))
+        return Evaluation(0.0, 0.0)
+
+    sensitivity_scan(network, look, sparsities=[0.25, 0.5], choose=channels, ignore=["fc.weight"])
+    assert rows == [4, 3, 2]
+
+
+def test_slopes_of_a_straight_line_are_its_slope():
+    network = small()
+    weight = network.weights()["fc1.weight"]
+
+    def three_times_what_is_pruned(_):
+        return Evaluation(0.0 if weight.mask is None else 3 * (1 - weight.mask.mean()), 0.0)
+
+    only = ["fc2.weight", "fc3.weight"]
+    sparsities = [0.1, 0.2, 0.5]  # of 30 weights, without rounding
+    scan = sensitivity_scan(network, three_times_what_is_pruned, sparsities=sparsities, ignore=only)
+    np.testing.assert_allclose(scan.slopes(), [[3.0] * 4], rtol=1e-12)
+
+
+def test_ranking_gives_equal_layers_in_the_order_of_the_network():
+    constant = lambda _: Evaluation(1.0, 0.5)  # noqa: E731
+    scan = sensitivity_scan(small(), constant, sparsities=[0.5])
+    assert scan.ranking(0.5) == ["fc1.weight", "fc2.weight", "fc3.weight"]
+
+
+@pytest.mark.parametrize(
+    ("sparsities", "message"),
+    [
+        ([], "sparsities must be at least one, above 0 and increasing, got \\[\\]"),
+        ([0.0, 0.5], "above 0 and increasing"),
+        ([0.5, 0.5], "above 0 and increasing"),
+        ([0.5, 1.0], "a sparsity must be in"),
+    ],
+)
+def test_scan_refuses_sparsities_out_of_order(sparsities, message):
+    with pytest.raises(ValueError, match=message):
+        sensitivity_scan(small(), measured_by(*data(6)), sparsities=sparsities)
+
+
+def test_scan_refuses_a_mask_of_another_shape():
+    with pytest.raises(ValueError, match=r"mask of fc1.weight must have shape \(5, 6\)"):
+        sensitivity_scan(
+            small(),
+            measured_by(*data(6)),
+            sparsities=[0.5],
+            choose=lambda score, sparsity: unstructured(score[0], sparsity),
+        )
+
+
+def test_ranking_refuses_a_sparsity_that_was_not_scanned():
+    scan = sensitivity_scan(small(), measured_by(*data(6)), sparsities=[0.5])
+    with pytest.raises(ValueError, match="ranking: sparsity must be one of"):
+        scan.ranking(0.6)
+
+
+def test_scan_uses_the_rule_with_its_options():
+    by_columns = partial(channels, axis=1)
+    scan = sensitivity_scan(small(), measured_by(*data(6)), sparsities=[0.4], choose=by_columns)
+    assert scan.loss.shape == (3, 2)

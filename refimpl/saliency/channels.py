@@ -57,7 +57,8 @@ def filter_l2(w: np.ndarray) -> np.ndarray:
     r"""Score each filter by the 2-norm of its weights.
 
     :math:`s_k = \sqrt{\sum_i W_{k i}^2}`, with the parameters, result and errors of `filter_l1`.
-    Li et al. (2017) compare the two norms and find little difference.
+    Li et al. (2017) compare the two norms and find little difference. The squares are float64's:
+    a weight below 1e-162 counts as 0, and one beyond 1e154 as infinite.
 
     Examples
     --------

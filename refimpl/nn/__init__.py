@@ -3,11 +3,12 @@
 Every layer states its forward and its backward pass; there is no automatic differentiation.
 """
 
+from refimpl.nn.clipping import clip_gradients
 from refimpl.nn.convolution import Conv2d
 from refimpl.nn.gradcheck import check_gradients, gradient_errors, loss_gradient_error
 from refimpl.nn.layer import Layer, WeightedLayer
 from refimpl.nn.layers import Dropout, Flatten, Linear, ReLU
-from refimpl.nn.losses import mean_squared_error, softmax_cross_entropy
+from refimpl.nn.losses import mean_squared_error, smoothed_cross_entropy, softmax_cross_entropy
 from refimpl.nn.lowering import col2im, im2col, patch_grid
 from refimpl.nn.models import lenet5, lenet_300_100, mlp, small_resnet, small_vgg
 from refimpl.nn.network import Network
@@ -16,7 +17,9 @@ from refimpl.nn.optim import SGD, Adam, Optimizer
 from refimpl.nn.parameter import Buffer, Parameter
 from refimpl.nn.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from refimpl.nn.residual import Residual
+from refimpl.nn.schedules import cosine_lr, step_lr
 from refimpl.nn.sparse import SparseConv2d, SparseLayer, SparseLinear
+from refimpl.nn.storage import load, save
 from refimpl.nn.train import Evaluation, History, evaluate, fit
 
 __all__ = [
@@ -44,18 +47,24 @@ __all__ = [
     "SparseLinear",
     "WeightedLayer",
     "check_gradients",
+    "clip_gradients",
     "col2im",
+    "cosine_lr",
     "evaluate",
     "fit",
     "gradient_errors",
     "im2col",
     "lenet5",
     "lenet_300_100",
+    "load",
     "loss_gradient_error",
     "mean_squared_error",
     "mlp",
     "patch_grid",
+    "save",
     "small_resnet",
     "small_vgg",
+    "smoothed_cross_entropy",
     "softmax_cross_entropy",
+    "step_lr",
 ]

@@ -130,7 +130,7 @@ class Optimizer(ABC):
         weight_decay: float,
         n_buffers: int,
     ) -> None:
-        self.parameters = _distinct_parameters(type(self).__name__, parameters)
+        self.parameters = distinct_parameters(type(self).__name__, parameters)
         check_positive(type(self).__name__, "lr", lr)
         check_positive(type(self).__name__, "weight_decay", weight_decay, zero_allowed=True)
         self.lr = lr
@@ -352,7 +352,26 @@ def _overwrite(arrays: Sequence[np.ndarray], new: Sequence[np.ndarray]) -> None:
         array[...] = values
 
 
-def _distinct_parameters(where: str, parameters: Any) -> list[Parameter]:
+def distinct_parameters(where: str, parameters: Any) -> list[Parameter]:
+    """List the parameters, or refuse what is no list of different parameters.
+
+    Parameters
+    ----------
+    where : str
+        Named in the error.
+    parameters : sequence of Parameter
+        At least one, each once.
+
+    Returns
+    -------
+    list of Parameter
+        A new list of the same parameters.
+
+    Raises
+    ------
+    TypeError, ValueError
+        In one sentence.
+    """
     advice = "pass network.parameters()"
     listed = isinstance(parameters, list | tuple)
     items = parameters if listed else [parameters]

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from refimpl.arrays import bad_argument, check_array, check_count, check_rng
+from refimpl.arrays import bad_argument, check_array, check_count, check_positive, check_rng
+from refimpl.nn.clipping import clip_gradients
 from refimpl.nn.losses import softmax_cross_entropy
 from refimpl.nn.network import Network, check_network
 from refimpl.nn.optim import Optimizer
@@ -78,6 +79,8 @@ def fit(
     loss: Loss = softmax_cross_entropy,
     validation: tuple[np.ndarray, np.ndarray] | None = None,
     evaluate_every: int | None = None,
+    schedule: Callable[[int], float] | None = None,
+    max_gradient_norm: float | None = None,
     after_step: Callable[[int], None] | None = None,
     progress: bool = False,
 ) -> History:
@@ -105,6 +108,13 @@ def fit(
         Examples and labels that are evaluated and never trained on.
     evaluate_every : int, optional
         Steps between evaluations; once an epoch if not given. The end is always evaluated.
+    schedule : callable, optional
+        ``schedule(step)`` is the learning rate of that step, >= 0, such as
+        ``functools.partial(cosine_lr, lr=0.1, n_steps=900)``. Steps count from 1 in every call
+        of `fit`. It is put into ``optimizer.lr``, where the last one stays.
+    max_gradient_norm : float, optional
+        > 0: each step's gradient is shortened to it by `clip_gradients`, over all parameters
+        that `optimizer` moves.
     after_step : callable, optional
         Called as ``after_step(step)`` when the step is done, before any evaluation. It may
         set masks, change the learning rate or keep a copy of the state.
@@ -121,14 +131,16 @@ def fit(
     TypeError, ValueError
         If an argument is out of range, or lengths differ.
     FloatingPointError
-        If the loss is NaN or infinite: the message names the step. The step is not taken,
-        so the weights are those of the step before. Also if the last step overflows a weight.
+        If the loss is NaN or infinite, or a gradient that is to be clipped: the message names
+        the step. The step is not taken, so the weights are those of the step before. Also if
+        the last step overflows a weight.
 
     Notes
     -----
     One step is ``outputs = forward(x)``, ``loss, dy = loss(outputs, y)``, ``backward(dy)``,
-    ``optimizer.step()``. For a network of :math:`p` weights in linear layers and a batch
-    of :math:`b` it costs about :math:`6 p b` FLOPs: :math:`2 p b` forward, twice that back.
+    `clip_gradients` if asked for, ``optimizer.step()``. For a network of :math:`p` weights in
+    linear layers and a batch of :math:`b` it costs about :math:`6 p b` FLOPs: :math:`2 p b`
+    forward, twice that back.
 
     The same seed gives the same bits on the same machine with as many BLAS threads. With
     another number of threads, products are summed in another order and round differently.
@@ -150,7 +162,7 @@ def fit(
     check_network("fit", network)
     _check_examples("fit", "x", x, "y", y)
     _check_validation(validation)
-    _check_schedule(epochs, batch_size, evaluate_every, rng)
+    _check_settings(epochs, batch_size, evaluate_every, max_gradient_norm, rng)
     _check_optimizer(optimizer, network)
     epochs, batch_size = int(epochs), int(batch_size)  # NumPy's small integers would overflow
     steps_per_epoch = math.ceil(len(x) / batch_size)
@@ -159,7 +171,10 @@ def fit(
     recorder = _Recorder()
     with tqdm(total=n_steps, unit="step", disable=not progress) as bar:
         for step, rows in enumerate(_mini_batches(len(x), batch_size, epochs, rng), start=1):
-            batch_loss = _train_step(network, optimizer, x[rows], y[rows], loss, step)
+            if schedule is not None:
+                optimizer.lr = _lr_of(schedule, step)
+            batch = x[rows], y[rows]
+            batch_loss = _train_step(network, optimizer, batch, loss, step, max_gradient_norm)
             recorder.add(batch_loss, len(rows))
             if after_step is not None:
                 after_step(step)
@@ -269,18 +284,39 @@ def _mini_batches(
             yield order[start : start + batch_size]
 
 
+def _lr_of(schedule: Callable[[int], float], step: int) -> float:
+    lr = schedule(step)
+    check_positive("fit", f"schedule({step})", lr, zero_allowed=True)
+    return float(lr)
+
+
 def _train_step(
-    network: Network, optimizer: Optimizer, x: np.ndarray, y: np.ndarray, loss: Loss, step: int
+    network: Network,
+    optimizer: Optimizer,
+    batch: tuple[np.ndarray, np.ndarray],
+    loss: Loss,
+    step: int,
+    max_norm: float | None,
 ) -> float:
     """Forward, loss, backward, update; return the loss before the update."""
+    x, y = batch
     with np.errstate(**_TOLD_BY_THE_LOSS):
         outputs = network.forward(x, training=True)
         batch_loss, dy = loss(outputs, y)
         if not math.isfinite(batch_loss):
             raise _diverged("loss", f"{batch_loss} at step {step}", optimizer)
         network.backward_parameters(dy)
+        if max_norm is not None:
+            _clip(optimizer, max_norm, step)
         optimizer.step()
     return batch_loss
+
+
+def _clip(optimizer: Optimizer, max_norm: float, step: int) -> None:
+    try:
+        clip_gradients(optimizer.parameters, max_norm)
+    except FloatingPointError as error:
+        raise _diverged("gradients", f"NaN or infinity at step {step}", optimizer) from error
 
 
 def _validate(
@@ -319,11 +355,15 @@ def _check_validation(validation: Any) -> None:
     _check_examples("fit", "validation x", validation[0], "validation y", validation[1])
 
 
-def _check_schedule(epochs: Any, batch_size: Any, evaluate_every: Any, rng: Any) -> None:
+def _check_settings(
+    epochs: Any, batch_size: Any, evaluate_every: Any, max_gradient_norm: Any, rng: Any
+) -> None:
     check_count("fit", "epochs", epochs, 0)
     check_count("fit", "batch_size", batch_size, 1)
     if evaluate_every is not None:
         check_count("fit", "evaluate_every", evaluate_every, 1)
+    if max_gradient_norm is not None:
+        check_positive("fit", "max_gradient_norm", max_gradient_norm)
     check_rng("fit", rng)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
-from refimpl.nn import mean_squared_error, softmax_cross_entropy
+from refimpl.nn import mean_squared_error, smoothed_cross_entropy, softmax_cross_entropy
 from support.differences import assert_gradient_close, central_differences
 from support.strategies import layouts
 
@@ -155,6 +156,123 @@ def test_cross_entropy_of_nan_is_nan():
 def test_cross_entropy_rejects_bad_arguments(logits, labels, error, message):
     with pytest.raises(error, match=f"softmax_cross_entropy: .*{message}"):
         softmax_cross_entropy(logits, labels)
+
+
+# --- label smoothing -------------------------------------------------------------------------
+
+SMOOTHINGS = st.sampled_from([0.0, 1e-9, 0.1, 0.5, 0.99])
+
+
+def smoothed_labels(labels: np.ndarray, n_classes: int, smoothing: float) -> np.ndarray:
+    return (1 - smoothing) * np.eye(n_classes)[labels] + smoothing / n_classes
+
+
+@given(classifications(), SMOOTHINGS)
+def test_smoothed_cross_entropy_is_that_with_smoothed_labels(case, smoothing):
+    logits, labels = case
+    loss, _ = smoothed_cross_entropy(logits, labels, smoothing=smoothing)
+    z = logits.astype(np.float64)
+    log_p = z - logsumexp(z, axis=1, keepdims=True)
+    expected = -(smoothed_labels(labels, logits.shape[1], smoothing) * log_p).sum(axis=1).mean()
+    # The bound of softmax_cross_entropy, twice: the lead has as many roundings as the loss.
+    assert abs(loss - expected) <= 20 * float(np.finfo(logits.dtype).eps) * (2 + np.ptp(z))
+
+
+@given(classifications(dtypes=(np.float64,), spread=2.0), SMOOTHINGS)
+def test_smoothed_cross_entropy_gradient_matches_central_differences(case, smoothing):
+    logits, labels = case
+    loss = partial(smoothed_cross_entropy, smoothing=smoothing)
+    _, dlogits = loss(logits, labels)
+    f = lambda: loss(logits, labels)[0]  # noqa: E731 - a formula, not a function
+    assert_gradient_close(dlogits, central_differences(f, logits))
+
+
+@given(classifications(), SMOOTHINGS)
+def test_smoothed_cross_entropy_gradient_is_probability_minus_label(case, smoothing):
+    logits, labels = case
+    _, dlogits = smoothed_cross_entropy(logits, labels, smoothing=smoothing)
+    z = logits.astype(np.float64)
+    p = np.exp(z - logsumexp(z, axis=1, keepdims=True))
+    expected = (p - smoothed_labels(labels, logits.shape[1], smoothing)) / len(labels)
+    bound = 10 * float(np.finfo(logits.dtype).eps) * (2 + np.ptp(z))
+    np.testing.assert_allclose(dlogits, expected, rtol=0, atol=bound)
+
+
+@given(classifications())
+def test_smoothed_cross_entropy_without_smoothing_is_softmax_cross_entropy(case):
+    (loss, dlogits), plain = (
+        smoothed_cross_entropy(*case, smoothing=0.0),
+        softmax_cross_entropy(*case),
+    )
+    assert loss == plain[0]
+    np.testing.assert_array_equal(dlogits, plain[1])
+
+
+@given(classifications(), st.sampled_from([0.1, np.float64(0.1), 0]))
+def test_smoothed_cross_entropy_keeps_the_dtype(case, smoothing):
+    logits, labels = case
+    loss, dlogits = smoothed_cross_entropy(logits, labels, smoothing=smoothing)
+    assert (type(loss), dlogits.dtype, dlogits.shape) == (float, logits.dtype, logits.shape)
+
+
+@given(classifications())
+def test_smoothed_cross_entropy_leaves_its_arguments_as_they_were(case):
+    before = case[0].tobytes(), case[1].tobytes()
+    smoothed_cross_entropy(*case, smoothing=0.1)
+    assert (case[0].tobytes(), case[1].tobytes()) == before
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.5])
+def test_smoothed_cross_entropy_is_least_at_the_smoothed_label(smoothing):
+    labels = np.array([2])
+    q = smoothed_labels(labels, 5, smoothing)
+    loss, dlogits = smoothed_cross_entropy(np.log(q), labels, smoothing=smoothing)
+    assert loss == pytest.approx(-(q * np.log(q)).sum(), rel=1e-14)  # the entropy of q
+    np.testing.assert_allclose(dlogits, 0, atol=1e-15)
+
+
+def test_smoothed_cross_entropy_matches_the_numbers_by_hand():
+    # As without smoothing, p = (1, 2, 5) / 8; q = (1, 7, 1) / 9 at smoothing 1/3.
+    logits, labels = np.log([[1.0, 2.0, 5.0]]), np.array([1])
+    loss, dlogits = smoothed_cross_entropy(logits, labels, smoothing=1 / 3)
+    assert loss == pytest.approx(math.log(8) - (7 * math.log(2) + math.log(5)) / 9, rel=1e-14)
+    np.testing.assert_allclose(dlogits, [[1 / 72, -38 / 72, 37 / 72]], rtol=1e-14)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+def test_smoothed_cross_entropy_is_that_of_pytorch(smoothing):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    rng = np.random.default_rng(0)
+    z, labels = 5 * rng.normal(size=(20, 7)), rng.integers(0, 7, 20)
+    logits = torch.tensor(z, requires_grad=True)
+    theirs = torch.nn.CrossEntropyLoss(label_smoothing=smoothing)(logits, torch.tensor(labels))
+    theirs.backward()
+    loss, dlogits = smoothed_cross_entropy(z, labels, smoothing=smoothing)
+    assert loss == pytest.approx(theirs.item(), rel=1e-13)
+    np.testing.assert_allclose(dlogits, logits.grad.numpy(), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("wild", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 1])
+def test_smoothed_cross_entropy_of_a_logit_that_is_not_finite_is_not_finite(wild, place):
+    logits = np.zeros((2, 3))
+    logits[0, place] = wild
+    loss, _ = smoothed_cross_entropy(logits, np.array([0, 2]), smoothing=0.1)
+    assert not math.isfinite(loss)
+
+
+@pytest.mark.parametrize(
+    ("logits", "smoothing", "error", "message"),
+    [
+        (np.ones((2, 3)), 1.0, ValueError, r"smoothing must be in \[0, 1\), got 1.0; 90 %"),
+        (np.ones((2, 3)), -0.1, ValueError, r"smoothing must be in \[0, 1\), got -0.1; 90 %"),
+        (np.ones((2, 3)), "0.1", TypeError, "smoothing must be a number, got '0.1'; give"),
+        (np.ones((3, 3)), 0.1, ValueError, r"labels must have shape \(3,\), got \(2,\); check"),
+    ],
+)
+def test_smoothed_cross_entropy_rejects_bad_arguments(logits, smoothing, error, message):
+    with pytest.raises(error, match=f"smoothed_cross_entropy: {message}"):
+        smoothed_cross_entropy(logits, np.array([0, 1]), smoothing=smoothing)
 
 
 # --- mean squared error ----------------------------------------------------------------------

@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refimpl.nn import Dropout, Linear, Network, ReLU, mlp, softmax_cross_entropy
+from refimpl.nn import (
+    BatchNorm2d,
+    Dropout,
+    Linear,
+    Network,
+    ReLU,
+    Residual,
+    mlp,
+    small_resnet,
+    small_vgg,
+    softmax_cross_entropy,
+)
 from support.differences import assert_gradient_close, central_differences
 from support.tolerance import assert_product_close
 
@@ -135,6 +146,45 @@ def test_network_hands_out_the_parameters_themselves():
     assert network.weights()["fc1.weight"] is network.layers["fc1"].weight
 
 
+def test_network_lists_layers_within_layers_from_the_outside_in():
+    rng = np.random.default_rng(0)
+    inner = Residual(Network({"fc": Linear(3, 3, rng=rng)}))
+    block = Residual(Network({"inner": inner}), Network({"fc": Linear(3, 3, rng=rng)}))
+    network = Network({"block1": block, "relu1": ReLU()})
+    named = network.named_layers()
+    assert list(named) == [
+        "block1",
+        "block1.branch.inner",
+        "block1.branch.inner.branch.fc",
+        "block1.shortcut.fc",
+        "relu1",
+    ]
+    assert named["block1.branch.inner"] is inner
+
+
+def test_network_names_parameters_by_the_names_of_layers():
+    network = small_resnet(rng=np.random.default_rng(0))
+    layers = network.named_layers()
+    for name, parameter in network.named_parameters().items():
+        layer, _, attribute = name.rpartition(".")
+        assert getattr(layers[layer], attribute) is parameter
+
+
+def test_network_names_buffers_by_layer():
+    network = Network({"norm1": BatchNorm2d(2), "block1": Residual(Network({"n": BatchNorm2d(2)}))})
+    assert list(network.named_buffers()) == [
+        "norm1.running_mean",
+        "norm1.running_var",
+        "block1.branch.n.running_mean",
+        "block1.branch.n.running_var",
+    ]
+
+
+def test_network_weights_are_those_of_linear_and_convolutional_layers():
+    network = small_vgg(widths=(2,), rng=np.random.default_rng(0))
+    assert list(network.weights()) == ["conv1_1.weight", "conv1_2.weight", "fc.weight"]
+
+
 def test_network_is_not_changed_with_the_dict_it_came_from():
     layers = {"relu1": ReLU()}
     network = Network(layers)
@@ -199,6 +249,21 @@ def test_network_load_state_applies_the_masks():
     network.load_state(state)
     np.testing.assert_array_equal(weight.mask, mask)
     assert weight.value.tobytes() == np.where(mask, initial, 0.0).tobytes()
+
+
+def test_network_state_holds_parameters_and_buffers():
+    network = small_resnet(rng=np.random.default_rng(0))
+    named = network.named_parameters() | network.named_buffers()
+    assert {name: array.tobytes() for name, array in network.state().items()} == {
+        name: item.value.tobytes() for name, item in named.items()
+    }
+
+
+def test_network_load_state_needs_the_buffers():
+    network = Network({"norm": BatchNorm2d(2)})
+    state = without(network.state(), "norm.running_var")
+    with pytest.raises(ValueError, match=r"got missing \['norm.running_var'\] and unexpected"):
+        network.load_state(state)
 
 
 def without(state: dict, name: str) -> dict:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from refimpl.arrays import bad_argument, check_array, check_fraction
-from refimpl.masks import unstructured
+from refimpl.masks import global_counts, unstructured
 from refimpl.nn import Evaluation, Network, Parameter
 from refimpl.prune.masking import Saliency, candidate_weights
 from refimpl.saliency import magnitude
 
 Choose = Callable[[np.ndarray, float], np.ndarray]
+Measure = Callable[[Network], Evaluation]
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,8 @@ class SensitivityScan:
     ----------
     names : tuple of str
         The weights, in the order of the network.
+    shapes : tuple of tuple of int
+        Of each weight.
     sparsities : tuple of float
         Of the one weight that is pruned, increasing, the first of them 0.
     loss, accuracy : ndarray of float64, shape (number of weights, number of sparsities)
@@ -32,6 +38,7 @@ class SensitivityScan:
     """
 
     names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
     sparsities: tuple[float, ...]
     loss: np.ndarray
     accuracy: np.ndarray
@@ -43,6 +50,11 @@ class SensitivityScan:
         -------
         ndarray of float64, shape (number of weights, number of sparsities)
             ``dLoss / ds``: central differences of second order, one-sided at both ends.
+
+        Notes
+        -----
+        In the first column the smallest weights go, in a network that training has left where
+        the loss is flat: that slope is near 0 and says little. Look where you mean to prune.
         """
         return np.gradient(self.loss, np.array(self.sparsities), axis=1)
 
@@ -70,10 +82,61 @@ class SensitivityScan:
         column = self.loss[:, self.sparsities.index(sparsity)]
         return [self.names[i] for i in np.argsort(-column, kind="stable")]
 
+    def counts(self, shapes: Sequence[tuple[int, ...]], sparsity: float) -> list[int]:
+        r"""Share out the weights to keep so that the costliest layer costs as little as can be.
+
+        Parameters
+        ----------
+        shapes : sequence of tuple of int
+            `shapes` of the scan: `refimpl.prune.budgeted_masks` hands them over, so that
+            ``budget=scan.counts`` is a budget like those of `refimpl.masks`.
+        sparsity : float
+            Fraction of all weights together to remove, at least 0. No weight is pruned further
+            than it was scanned, so at most about the last of `sparsities`.
+
+        Returns
+        -------
+        list of int
+            Weights that each layer keeps; in all exactly ``count_kept(total size, sparsity)``.
+
+        Raises
+        ------
+        ValueError
+            If the shapes are others, or the scan does not reach that sparsity.
+
+        Notes
+        -----
+        Let :math:`\hat L_l` be the loss of layer `l` against its sparsity: linear between what
+        was measured, and where the loss falls, its largest value so far. Of all counts with this
+        total, these have the least :math:`\max_l \hat L_l(s_l)`. They are those of one ranking
+        over all layers, in which the k-th weight to leave layer `l` of :math:`n_l` weights has
+        the saliency :math:`\hat L_l(k / n_l)`: whatever costs more than a common threshold
+        stays. So no count rises when the sparsity does.
+
+        The scan is of one layer at a time, and so is what is least here: not the loss of all
+        layers pruned together.
+        """
+        where = "SensitivityScan.counts"
+        if not isinstance(shapes, Sequence) or list(shapes) != list(self.shapes):
+            advice = "scan the network that is pruned, with the same names ignored"
+            raise bad_argument(where, "shapes", f"be {list(self.shapes)}", shapes, advice)
+        prices = [self._prices(i, math.prod(shape)) for i, shape in enumerate(shapes)]
+        counts = global_counts(prices, sparsity)
+        removed = [price[: price.size - n] for price, n in zip(prices, counts, strict=True)]
+        if any(np.isinf(price).any() for price in removed):
+            requirement = f"be reached with no layer above {self.sparsities[-1]}, the last scanned"
+            raise bad_argument(where, "sparsity", requirement, sparsity, "scan further")
+        return counts
+
+    def _prices(self, row: int, size: int) -> np.ndarray:
+        """What layer `row` alone costs without 1, 2, ... of its weights, infinite if not known."""
+        rising = np.maximum.accumulate(self.loss[row])
+        return np.interp(np.arange(1, size + 1) / size, self.sparsities, rising, right=math.inf)
+
 
 def sensitivity_scan(
     network: Network,
-    measure: Callable[[Network], Evaluation],
+    measure: Measure,
     *,
     sparsities: Sequence[float],
     choose: Choose = unstructured,
@@ -137,43 +200,41 @@ def sensitivity_scan(
     where = "sensitivity_scan"
     _check_increasing(where, sparsities)
     candidates = candidate_weights(where, network, ignore)
-    whole = measure(network)
-    rows = [
-        [whole, *_pruned_alone(network, name, weight, measure, sparsities, choose, saliency)]
-        for name, weight in candidates.items()
-    ]
+    whole, rows = _measured(where, measure, network), []
+    for name, weight in candidates.items():
+        row, score = [whole], saliency(weight.value)
+        for sparsity in sparsities:
+            mask = choose(score, sparsity)
+            check_array(where, f"mask of {name}", mask, shape=weight.shape, dtypes=(np.bool_,))
+            with _pruned(weight, mask):
+                row.append(_measured(where, measure, network))
+        rows.append(row)
     return SensitivityScan(
         names=tuple(candidates),
+        shapes=tuple(weight.shape for weight in candidates.values()),
         sparsities=(0.0, *map(float, sparsities)),
         loss=np.array([[seen.loss for seen in row] for row in rows]),
         accuracy=np.array([[seen.accuracy for seen in row] for row in rows]),
     )
 
 
-def _pruned_alone(
-    network: Network,
-    name: str,
-    weight: Parameter,
-    measure: Callable[[Network], Evaluation],
-    sparsities: Sequence[float],
-    choose: Choose,
-    saliency: Saliency,
-) -> list[Evaluation]:
-    value, mask, seen = weight.value.copy(), weight.mask, []
-    mask = None if mask is None else mask.copy()
-    score = saliency(value)
+@contextmanager
+def _pruned(weight: Parameter, mask: np.ndarray) -> Iterator[None]:
+    """Prune one weight, and bring back its values and its own mask whatever happens."""
+    value, own_mask = weight.value.copy(), weight.mask
+    weight.mask = mask if own_mask is None else mask & own_mask
     try:
-        for sparsity in sparsities:
-            chosen = choose(score, sparsity)
-            where, argument = "sensitivity_scan", f"mask of {name}"
-            check_array(where, argument, chosen, shape=weight.shape, dtypes=(np.bool_,))
-            weight.mask = chosen if mask is None else chosen & mask
-            seen.append(measure(network))
-            weight.mask = mask
-            weight.value = value
+        yield
     finally:
-        weight.mask = mask
+        weight.mask = own_mask
         weight.value = value
+
+
+def _measured(where: str, measure: Measure, network: Network) -> Evaluation:
+    seen: Any = measure(network)
+    if not isinstance(seen, Evaluation) or not math.isfinite(seen.loss):
+        advice = "such as what evaluate(network, x, labels) returns"
+        raise bad_argument(where, "measure", "return an Evaluation of finite loss", seen, advice)
     return seen
 
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import pickle
 from functools import partial
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
-from refimpl.masks import channels, unstructured
+from refimpl.masks import channels, count_kept, unstructured
 from refimpl.nn import Conv2d, Evaluation, Flatten, Linear, Network, evaluate
 from refimpl.nn.models import mlp
-from refimpl.prune import apply_masks, layerwise_masks, sensitivity_scan
+from refimpl.prune import (
+    SensitivityScan,
+    apply_masks,
+    budgeted_masks,
+    layerwise_masks,
+    sensitivity_scan,
+)
 
 SPARSITIES = (0.25, 0.5, 0.75)
 
@@ -25,20 +35,31 @@ def measured_by(x, labels):
     return lambda network: evaluate(network, x, labels)
 
 
+def scan_of(loss, sizes=None, sparsities=(0.0, 0.2, 0.5, 0.9)):
+    """What a scan that found these losses would return."""
+    loss = np.array(loss)
+    sizes = [10] * len(loss) if sizes is None else sizes
+    names = tuple(f"fc{i}.weight" for i in range(1, len(loss) + 1))
+    shapes = tuple((1, size) for size in sizes)
+    return SensitivityScan(names, shapes, sparsities, loss, np.zeros(loss.shape))
+
+
 def small(seed=0):
     return mlp([6, 5, 4, 3], rng=np.random.default_rng(seed), dtype=np.float64)
 
 
+def without(name, sparsity):
+    """What a fresh copy does with one layer pruned."""
+    network = small()
+    others = [other for other in network.weights() if other != name]
+    apply_masks(network, layerwise_masks(network, sparsity, ignore=others))
+    return evaluate(network, *data(6))
+
+
 def test_scan_agrees_with_pruning_each_layer_of_a_fresh_copy():
-    measure = measured_by(*data(6))
-    scan = sensitivity_scan(small(), measure, sparsities=SPARSITIES)
-    for row, name in enumerate(scan.names):  # every copy has one pruned layer
-        for column, sparsity in enumerate(SPARSITIES, start=1):
-            network = small()
-            others = [other for other in network.weights() if other != name]
-            apply_masks(network, layerwise_masks(network, sparsity, ignore=others))
-            seen = measure(network)
-            assert (scan.loss[row, column], scan.accuracy[row, column]) == seen
+    scan = sensitivity_scan(small(), measured_by(*data(6)), sparsities=SPARSITIES)
+    expected = np.array([[without(name, s) for s in SPARSITIES] for name in small().weights()])
+    np.testing.assert_array_equal(np.stack([scan.loss, scan.accuracy], -1)[:, 1:], expected)
 
 
 def test_scan_starts_with_the_whole_network():
@@ -135,10 +156,17 @@ def test_slopes_of_a_straight_line_are_its_slope():
     def three_times_what_is_pruned(_):
         return Evaluation(0.0 if weight.mask is None else 3 * (1 - weight.mask.mean()), 0.0)
 
-    only = ["fc2.weight", "fc3.weight"]
+    others = ["fc2.weight", "fc3.weight"]
     sparsities = [0.1, 0.2, 0.5]  # of 30 weights, without rounding
-    scan = sensitivity_scan(network, three_times_what_is_pruned, sparsities=sparsities, ignore=only)
+    scan = sensitivity_scan(
+        network, three_times_what_is_pruned, sparsities=sparsities, ignore=others
+    )
     np.testing.assert_allclose(scan.slopes(), [[3.0] * 4], rtol=1e-12)
+
+
+def test_slopes_of_a_parabola_are_exact_between_the_ends():
+    s = np.array([0.0, 0.2, 0.5, 0.9])
+    np.testing.assert_allclose(scan_of([s**2]).slopes()[:, 1:-1], [2 * s[1:-1]], rtol=1e-12)
 
 
 def test_ranking_gives_equal_layers_in_the_order_of_the_network():
@@ -181,3 +209,83 @@ def test_scan_uses_the_rule_with_its_options():
     by_columns = partial(channels, axis=1)
     scan = sensitivity_scan(small(), measured_by(*data(6)), sparsities=[0.4], choose=by_columns)
     assert scan.loss.shape == (3, 2)
+
+
+LOSSES = st.lists(st.lists(st.integers(0, 5), min_size=4, max_size=4), min_size=1, max_size=3)
+
+
+def cost(scan, row, n_removed):
+    """Loss of one layer without some weights, read off the line between two measurements."""
+    s = n_removed / math.prod(scan.shapes[row])
+    risen = [max(scan.loss[row, : i + 1]) for i in range(4)]
+    right = next((i for i in range(4) if scan.sparsities[i] >= s), None)
+    if right is None:
+        return math.inf
+    if scan.sparsities[right] == s:
+        return risen[right]
+    below, above = scan.sparsities[right - 1 : right + 1]
+    share = (s - below) / (above - below)
+    return (1 - share) * risen[right - 1] + share * risen[right]
+
+
+def costliest(scan, kept):
+    sizes = [math.prod(shape) for shape in scan.shapes]
+    return max(cost(scan, i, sizes[i] - n) for i, n in enumerate(kept))
+
+
+@given(LOSSES, st.lists(st.integers(1, 7), min_size=3, max_size=3), st.floats(0, 0.5))
+def test_counts_have_the_least_possible_cost_of_the_costliest_layer(loss, sizes, sparsity):
+    scan = scan_of(loss, sizes[: len(loss)])
+    total = count_kept(sum(sizes[: len(loss)]), sparsity)
+    every = itertools.product(*(range(size + 1) for size in sizes[: len(loss)]))
+    least = min(costliest(scan, kept) for kept in every if sum(kept) == total)
+    assume(math.isfinite(least))
+    kept = scan.counts(list(scan.shapes), sparsity)
+    assert sum(kept) == total
+    assert costliest(scan, kept) == pytest.approx(least, rel=1e-12)
+
+
+@given(LOSSES, st.floats(0, 0.8), st.floats(0, 0.8))
+def test_counts_do_not_rise_with_the_sparsity(loss, one, other):
+    scan = scan_of(loss)
+    denser, sparser = (scan.counts(list(scan.shapes), s) for s in sorted([one, other]))
+    assert all(b <= a for a, b in zip(denser, sparser, strict=True))
+
+
+def test_counts_spare_the_layer_that_costs_more():
+    scan = scan_of([[0, 1, 2, 3], [0, 3, 6, 9]])
+    assert scan.counts(list(scan.shapes), 0.5) == [2, 8]
+
+
+def test_counts_at_zero_keep_everything_even_a_single_weight():
+    scan = scan_of([[0, 1, 2, 3], [0, 1, 2, 3]], sizes=[1, 10])
+    assert scan.counts(list(scan.shapes), 0.0) == [1, 10]
+
+
+def test_counts_are_a_budget_for_a_network():
+    network = small()
+    scan = sensitivity_scan(network, measured_by(*data(6)), sparsities=SPARSITIES)
+    masks = budgeted_masks(network, 0.5, budget=scan.counts)
+    kept = [int(mask.sum()) for mask in masks.values()]
+    assert kept == scan.counts(list(scan.shapes), 0.5)
+    assert sum(kept) == count_kept(30 + 20 + 12, 0.5)
+
+
+def test_counts_reach_the_last_sparsity_of_the_scan_and_no_further():
+    scan = scan_of([[0, 1, 2, 3]], sizes=[100])
+    assert scan.counts([(1, 100)], 0.9) == [10]
+    with pytest.raises(ValueError, match=r"reached with no layer above 0.9, .*, got 0.91; scan"):
+        scan.counts([(1, 100)], 0.91)
+
+
+@pytest.mark.parametrize("shapes", [[(1, 10), (10, 1)], [(1, 10)], 10])
+def test_counts_refuse_other_shapes(shapes):
+    scan = scan_of([[0, 1, 2, 3], [0, 1, 2, 3]])
+    with pytest.raises(ValueError, match=r"shapes must be \[\(1, 10\), \(1, 10\)\], got"):
+        scan.counts(shapes, 0.5)
+
+
+@pytest.mark.parametrize("seen", [(1.0, 0.5), Evaluation(math.nan, 0.5), None])
+def test_scan_refuses_a_measure_without_a_finite_loss(seen):
+    with pytest.raises(ValueError, match="measure must return an Evaluation of finite loss, got"):
+        sensitivity_scan(small(), lambda _: seen, sparsities=[0.5])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from refimpl.experiments import (
     blocks_walk,
+    granularity,
+    granularity_latency,
     kernel_first_look,
     kernel_grid,
     magnitude_curve,
@@ -24,6 +26,8 @@ EXPERIMENTS = (
     sparse_step,
     two_four_walk,
     sparse_convolution,
+    granularity,
+    granularity_latency,
 )
 
 __all__ = ["EXPERIMENTS", "run", "summarize", "write_summary"]

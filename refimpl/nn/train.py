@@ -81,6 +81,7 @@ def fit(
     evaluate_every: int | None = None,
     schedule: Callable[[int], float] | None = None,
     max_gradient_norm: float | None = None,
+    after_backward: Callable[[int], None] | None = None,
     after_step: Callable[[int], None] | None = None,
     progress: bool = False,
 ) -> History:
@@ -115,6 +116,9 @@ def fit(
     max_gradient_norm : float, optional
         > 0: each step's gradient is shortened to it by `clip_gradients`, over all parameters
         that `optimizer` moves.
+    after_backward : callable, optional
+        Called as ``after_backward(step)`` when the gradients are there, before they are clipped
+        and `optimizer` takes the step. It may change them, and the weights that are to move.
     after_step : callable, optional
         Called as ``after_step(step)`` when the step is done, before any evaluation. It may
         set masks, change the learning rate or keep a copy of the state.
@@ -174,7 +178,9 @@ def fit(
             if schedule is not None:
                 optimizer.lr = _lr_of(schedule, step)
             batch = x[rows], y[rows]
-            batch_loss = _train_step(network, optimizer, batch, loss, step, max_gradient_norm)
+            batch_loss = _train_step(
+                network, optimizer, batch, loss, step, after_backward, max_gradient_norm
+            )
             recorder.add(batch_loss, len(rows))
             if after_step is not None:
                 after_step(step)
@@ -296,6 +302,7 @@ def _train_step(
     batch: tuple[np.ndarray, np.ndarray],
     loss: Loss,
     step: int,
+    after_backward: Callable[[int], None] | None,
     max_norm: float | None,
 ) -> float:
     """Forward, loss, backward, update; return the loss before the update."""
@@ -306,6 +313,8 @@ def _train_step(
         if not math.isfinite(batch_loss):
             raise _diverged("loss", f"{batch_loss} at step {step}", optimizer)
         network.backward_parameters(dy)
+        if after_backward is not None:
+            after_backward(step)
         if max_norm is not None:
             _clip(optimizer, max_norm, step)
         optimizer.step()

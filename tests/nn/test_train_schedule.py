@@ -1,4 +1,4 @@
-"""What `fit` does with a schedule, and with a limit on the gradient."""
+"""What `fit` does with a schedule, with a limit on the gradient, and with a hook before both."""
 
 from __future__ import annotations
 
@@ -212,6 +212,44 @@ def test_clipping_stops_at_a_gradient_that_is_not_finite(wild):
 def test_fit_refuses_a_limit_out_of_range(limit, epochs):
     with pytest.raises(ValueError, match="fit: max_gradient_norm must be finite and above 0, got"):
         trained(epochs=epochs, max_gradient_norm=limit)
+
+
+# --- between the backward pass and the step ---------------------------------------------------
+
+
+def test_after_backward_is_called_once_a_step_from_one():
+    calls = []
+    trained(after_backward=calls.append)
+    assert calls == list(range(1, N_STEPS + 1))
+
+
+def test_after_backward_sees_the_gradient_and_the_weights_before_the_step():
+    def watch(network, optimizer):  # noqa: ARG001 - optimizer is not needed here
+        start = network.state()
+        network.backward(softmax_cross_entropy(network.forward(X), Y)[1])
+        expected = {name: p.grad.copy() for name, p in network.named_parameters().items()}
+
+        def look(step):  # noqa: ARG001 - the hook's signature
+            np.testing.assert_equal(network.state(), start)
+            for name, parameter in network.named_parameters().items():
+                np.testing.assert_allclose(parameter.grad, expected[name], atol=1e-15)
+
+        return {"after_backward": look}
+
+    trained(prepare=watch, epochs=1, batch_size=9)
+
+
+def test_after_backward_may_change_the_gradient_that_is_clipped_and_followed():
+    def lengthen(network, optimizer):  # noqa: ARG001 - optimizer is not needed here
+        def times(step):  # noqa: ARG001 - the hook's signature
+            for parameter in network.parameters():
+                parameter.grad = parameter.grad * 2.0**20
+
+        return {"after_backward": times}
+
+    assert trained(prepare=lengthen) != trained()
+    settings = {"epochs": 1, "batch_size": 9, "max_gradient_norm": 2.0**-10}
+    assert trained(prepare=lengthen, **settings) == trained(**settings)
 
 
 # --- a loss with an option -------------------------------------------------------------------

@@ -9,9 +9,12 @@ from refimpl.masks.budget import (
     global_counts,
     uniform_counts,
 )
+from refimpl.masks.channel_order import efficacy, permute_inputs, permute_outputs
 from refimpl.masks.channels import channel_mask, channels
 from refimpl.masks.n_of_m import n_of_m, transposable_two_four
+from refimpl.masks.permute import divide_stripes, permute_channels, swap_channels
 from refimpl.masks.select import count_kept, global_unstructured, keep_top_k, unstructured
+from refimpl.masks.stripes import kept_saliency
 
 __all__ = [
     "block_saliency",
@@ -19,12 +22,19 @@ __all__ = [
     "channel_mask",
     "channels",
     "count_kept",
+    "divide_stripes",
+    "efficacy",
     "erdos_renyi_counts",
     "erdos_renyi_kernel_counts",
     "global_counts",
     "global_unstructured",
     "keep_top_k",
+    "kept_saliency",
     "n_of_m",
+    "permute_channels",
+    "permute_inputs",
+    "permute_outputs",
+    "swap_channels",
     "transposable_two_four",
     "uniform_counts",
     "unstructured",

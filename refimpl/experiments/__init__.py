@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from refimpl.experiments import (
     blocks_walk,
+    cnn_accuracy,
     granularity,
     granularity_latency,
     kernel_first_look,
@@ -20,6 +21,7 @@ from refimpl.experiments.summary import summarize, write_summary
 # Where means over seeds are not the point, it also has condense(records) and report(condensed).
 EXPERIMENTS = (
     magnitude_curve,
+    cnn_accuracy,
     kernel_first_look,
     kernel_grid,
     blocks_walk,
@@ -28,6 +30,9 @@ EXPERIMENTS = (
     sparse_convolution,
     granularity,
     granularity_latency,
+    channel_pruning,
+    channel_pruning_mnist,
+    channel_latency,
 )
 
 __all__ = ["EXPERIMENTS", "run", "summarize", "write_summary"]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from refimpl.experiments import (
     blocks_walk,
+    channel_latency,
+    channel_pruning,
+    channel_pruning_mnist,
     cnn_accuracy,
     granularity,
     granularity_latency,

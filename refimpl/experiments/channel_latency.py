@@ -1,4 +1,4 @@
-"""How much faster is LeNet-5 with fewer channels: masked, cut to a price, and width by width.
+"""How much faster is LeNet-5 with fewer channels: masked, cut to a price, and width by width?
 
 A forward pass of images of 28x28 pixels, one at a time and a hundred at once, on one thread. How
 long it takes does not depend on the values of the weights, so nothing is trained. Run it with one

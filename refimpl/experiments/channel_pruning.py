@@ -1,4 +1,4 @@
-"""What does a digits network lose with most of its channels, and what do its weights matter then.
+"""What does a digits network lose with most of its channels, and do its weights matter then?
 
 A small VGG and a small ResNet learn the 8x8 digits. Channels of least L2 norm are removed until the
 network costs half, a quarter or a tenth of the FLOPs, and what is left is fine-tuned. Two controls

@@ -1,4 +1,4 @@
-"""How accurate is LeNet-5 on MNIST with half of its FLOPs, after whole channels are removed.
+"""How accurate is LeNet-5 on MNIST with half of its FLOPs, after whole channels are removed?
 
 `refimpl.experiments.channel_pruning` with 60,000 images of 28x28 pixels and Caffe's LeNet-5. Needs
 the MNIST files, see `refimpl.data.load_mnist`. A run takes minutes.

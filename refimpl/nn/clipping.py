@@ -45,7 +45,8 @@ def clip_gradients(parameters: Sequence[Parameter], max_norm: float) -> float:
     order of pruned weights for a method that regrows them.
 
     Every entry is divided by the largest before it is squared, so that no square overflows; in
-    float32, that of 2e19 would. Cost: 3 FLOPs a weight, 2 more if the gradient is too long.
+    float32, that of 2e19 would. Cost: 3 FLOPs a weight, 2 more if the gradient is too long; each
+    weight is read four times and written once.
 
     References
     ----------
@@ -66,17 +67,14 @@ def clip_gradients(parameters: Sequence[Parameter], max_norm: float) -> float:
     where = "clip_gradients"
     check_positive(where, "max_norm", max_norm)
     parameters = distinct_parameters(where, parameters)
-    kept = [_kept_gradient(parameter) for parameter in parameters if parameter.size]
-    largest = float(np.max([0.0, *(float(abs(gradient).max()) for gradient in kept)]))
-    if not math.isfinite(largest):
-        actual, advice = f"one of {largest}", "try a smaller learning rate"
-        kind = FloatingPointError
-        raise bad_argument(where, "gradients", "be finite", actual, advice, kind=kind)
-    root = math.sqrt(sum(_sum_of_squares(gradient, largest) for gradient in kept))
+    kept = [_kept_gradient(parameter) for parameter in parameters]
+    largest = _largest(kept)
+    root = math.sqrt(sum(_sum_of_squares(g, largest) for g in kept))
     if largest * root > max_norm:
-        for parameter in parameters:  # in two steps, since the product of both may be too small
-            one = parameter.dtype.type
-            parameter.grad = parameter.grad / one(largest) * one(max_norm / root)
+        for parameter in parameters:
+            # In two steps, because one factor alone may be too small a number.
+            unit, length = map(parameter.dtype.type, (largest, max_norm / root))
+            parameter.grad = parameter.grad / unit * length
     return largest * root
 
 
@@ -90,8 +88,18 @@ def _kept_gradient(parameter: Parameter) -> np.ndarray:
     return xp_of(parameter.grad).where(parameter.mask, parameter.grad, 0)
 
 
+def _largest(gradients: list[np.ndarray]) -> float:
+    """The largest absolute value, if all are finite."""
+    ends = [float(end) for g in gradients if g.size for end in (g.max(), -g.min())]
+    largest = float(np.max([0.0, *ends]))  # NaN if there is one; Python's max may miss it
+    if not math.isfinite(largest):
+        where, advice, kind = "clip_gradients", "try a smaller learning rate", FloatingPointError
+        raise bad_argument(where, "gradients", "be finite", f"one {largest}", advice, kind=kind)
+    return largest
+
+
 def _sum_of_squares(gradient: np.ndarray, unit: float) -> float:
     if not unit:
         return 0.0
-    scaled = gradient / gradient.dtype.type(unit)
-    return float((scaled * scaled).sum(dtype=np.float64))
+    scaled = (gradient / gradient.dtype.type(unit)).ravel(order="K")
+    return float(scaled.dot(scaled))

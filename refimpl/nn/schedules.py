@@ -81,7 +81,8 @@ def cosine_lr(
     if step <= n_warmup:
         return lr * step / (n_warmup + 1)
     passed = (step - 1 - n_warmup) / (n_steps - n_warmup)  # in [0, 1)
-    share = math.cos(math.pi / 2 * passed) ** 2  # (1 + cos(pi * passed)) / 2, never rounded to 0
+    # (1 + cos(pi * passed)) / 2, written so that a long run does not round it to 0.
+    share = math.cos(math.pi / 2 * passed) ** 2
     return lr * share + lowest * (1 - share)
 
 

@@ -12,7 +12,10 @@ from refimpl.experiments import (
     granularity_latency,
     kernel_first_look,
     kernel_grid,
+    layer_sensitivity,
+    layer_sensitivity_mnist,
     magnitude_curve,
+    sensitivity_budgets,
     sparse_convolution,
     sparse_step,
     two_four_walk,
@@ -36,6 +39,9 @@ EXPERIMENTS = (
     channel_pruning,
     channel_pruning_mnist,
     channel_latency,
+    layer_sensitivity,
+    layer_sensitivity_mnist,
+    sensitivity_budgets,
 )
 
 __all__ = ["EXPERIMENTS", "run", "summarize", "write_summary"]

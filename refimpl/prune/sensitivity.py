@@ -82,16 +82,16 @@ class SensitivityScan:
         column = self.loss[:, self.sparsities.index(sparsity)]
         return [self.names[i] for i in np.argsort(-column, kind="stable")]
 
-    def counts(self, shapes: Sequence[tuple[int, ...]], sparsity: float) -> list[int]:
-        r"""Share out the weights to keep so that the costliest layer costs as little as can be.
+    def threshold_counts(self, shapes: Sequence[tuple[int, ...]], sparsity: float) -> list[int]:
+        r"""Make each layer as sparse as its loss alone stays below a common threshold.
 
         Parameters
         ----------
         shapes : sequence of tuple of int
-            `shapes` of the scan: `refimpl.prune.budgeted_masks` hands them over, so that
-            ``budget=scan.counts`` is a budget like those of `refimpl.masks`.
+            `shapes` of the scan. `refimpl.prune.budgeted_masks` hands them over, so that
+            ``budget=scan.threshold_counts`` is a budget like those of `refimpl.masks`.
         sparsity : float
-            Fraction of all weights together to remove, at least 0. No weight is pruned further
+            Fraction of all weights together to remove, at least 0. No layer is pruned further
             than it was scanned, so at most about the last of `sparsities`.
 
         Returns
@@ -104,34 +104,75 @@ class SensitivityScan:
         ValueError
             If the shapes are others, or the scan does not reach that sparsity.
 
+        See Also
+        --------
+        marginal_counts : Mind how many weights a layer has to give.
+
         Notes
         -----
         Let :math:`\hat L_l` be the loss of layer `l` against its sparsity: linear between what
-        was measured, and where the loss falls, its largest value so far. Of all counts with this
-        total, these have the least :math:`\max_l \hat L_l(s_l)`. They are those of one ranking
-        over all layers, in which the k-th weight to leave layer `l` of :math:`n_l` weights has
-        the saliency :math:`\hat L_l(k / n_l)`: whatever costs more than a common threshold
-        stays. So no count rises when the sparsity does.
-
-        The scan is of one layer at a time, and so is what is least here: not the loss of all
-        layers pruned together.
+        was measured, and where it falls, its largest value so far. Of all counts with this total
+        these have the least :math:`\max_l \hat L_l(s_l)`. One ranking over all layers gives
+        them, in which the k-th of :math:`n_l` weights to leave costs :math:`\hat L_l(k / n_l)`.
+        So no count rises when the sparsity does.
         """
-        where = "SensitivityScan.counts"
+        rising = np.maximum.accumulate(self.loss, axis=1)
+        steps = zip(self._steps(), rising, strict=True)
+        prices = [np.interp(removed, self.sparsities, loss)[1:] for removed, loss in steps]
+        return self._cheapest("SensitivityScan.threshold_counts", shapes, sparsity, prices)
+
+    def marginal_counts(self, shapes: Sequence[tuple[int, ...]], sparsity: float) -> list[int]:
+        r"""Remove weights where the next one costs least, so that a small layer is spared.
+
+        Parameters
+        ----------
+        shapes, sparsity
+            As `threshold_counts`.
+
+        Returns
+        -------
+        list of int
+            As `threshold_counts`.
+
+        Raises
+        ------
+        ValueError
+            As `threshold_counts`.
+
+        Notes
+        -----
+        With :math:`\check L_l` the lower convex envelope of what was measured, these counts have
+        the least :math:`\sum_l \check L_l(s_l)` of all with this total. At such a minimum every
+        layer that is not at an end of its range has the same :math:`S_l / n_l`, what the loss
+        gains by one weight more. One ranking gives them, in which the k-th weight to leave costs
+        :math:`\check L_l(k / n_l) - \check L_l((k - 1) / n_l)`. So no count rises when the
+        sparsity does. The sum stands for the loss of all layers together, which it is not:
+        losses do not add up.
+        """
+        steps = zip(self._steps(), self.loss.tolist(), strict=True)
+        hulls = [(removed, *_lower_hull(self.sparsities, loss)) for removed, loss in steps]
+        prices = [np.diff(np.interp(*hull)) for hull in hulls]
+        return self._cheapest("SensitivityScan.marginal_counts", shapes, sparsity, prices)
+
+    def _steps(self) -> list[np.ndarray]:
+        """List for every layer its sparsities without 0, 1, 2, ... of its weights."""
+        return [np.arange(size + 1) / size for size in map(math.prod, self.shapes)]
+
+    def _cheapest(
+        self, where: str, shapes: Any, sparsity: float, prices: list[np.ndarray]
+    ) -> list[int]:
+        """Count what each layer keeps when of all layers' weights the cheapest go."""
         if not isinstance(shapes, Sequence) or list(shapes) != list(self.shapes):
             advice = "scan the network that is pruned, with the same names ignored"
             raise bad_argument(where, "shapes", f"be {list(self.shapes)}", shapes, advice)
-        prices = [self._prices(i, math.prod(shape)) for i, shape in enumerate(shapes)]
+        for price, removed in zip(prices, self._steps(), strict=True):
+            price[removed[1:] > self.sparsities[-1]] = math.inf  # never measured
         counts = global_counts(prices, sparsity)
-        removed = [price[: price.size - n] for price, n in zip(prices, counts, strict=True)]
-        if any(np.isinf(price).any() for price in removed):
+        gone = [price[: price.size - n] for price, n in zip(prices, counts, strict=True)]
+        if any(np.isinf(price).any() for price in gone):
             requirement = f"be reached with no layer above {self.sparsities[-1]}, the last scanned"
             raise bad_argument(where, "sparsity", requirement, sparsity, "scan further")
         return counts
-
-    def _prices(self, row: int, size: int) -> np.ndarray:
-        """What layer `row` alone costs without 1, 2, ... of its weights, infinite if not known."""
-        rising = np.maximum.accumulate(self.loss[row])
-        return np.interp(np.arange(1, size + 1) / size, self.sparsities, rising, right=math.inf)
 
 
 def sensitivity_scan(
@@ -236,6 +277,22 @@ def _measured(where: str, measure: Measure, network: Network) -> Evaluation:
         advice = "such as what evaluate(network, x, labels) returns"
         raise bad_argument(where, "measure", "return an Evaluation of finite loss", seen, advice)
     return seen
+
+
+def _lower_hull(x: Sequence[float], y: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Corners of the largest convex function that is nowhere above the points, x increasing."""
+    corners: list[tuple[float, float]] = []
+    for point in zip(x, y, strict=True):
+        while len(corners) > 1 and not _turns_up(*corners[-2:], point):
+            corners.pop()
+        corners.append(point)
+    xs, ys = zip(*corners, strict=True)
+    return list(xs), list(ys)
+
+
+def _turns_up(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> bool:
+    """Whether the line from a to b to c is steeper after b than before it."""
+    return (c[1] - b[1]) * (b[0] - a[0]) > (b[1] - a[1]) * (c[0] - b[0])
 
 
 def _check_increasing(where: str, sparsities: Sequence[float]) -> None:

@@ -212,77 +212,104 @@ def test_scan_uses_the_rule_with_its_options():
 
 
 LOSSES = st.lists(st.lists(st.integers(0, 5), min_size=4, max_size=4), min_size=1, max_size=3)
+SIZES = st.lists(st.integers(1, 7), min_size=3, max_size=3)
+BUDGETS = (SensitivityScan.threshold_counts, SensitivityScan.marginal_counts)
 
 
-def cost(scan, row, n_removed):
-    """Loss of one layer without some weights, read off the line between two measurements."""
-    s = n_removed / math.prod(scan.shapes[row])
-    risen = [max(scan.loss[row, : i + 1]) for i in range(4)]
-    right = next((i for i in range(4) if scan.sparsities[i] >= s), None)
-    if right is None:
-        return math.inf
-    if scan.sparsities[right] == s:
-        return risen[right]
-    below, above = scan.sparsities[right - 1 : right + 1]
-    share = (s - below) / (above - below)
-    return (1 - share) * risen[right - 1] + share * risen[right]
+def on_the_line(points, s):
+    """Height at `s` of the straight lines through points of increasing x; infinite behind them."""
+    for (a, low), (b, high) in itertools.pairwise(points):
+        if a <= s <= b:
+            return low + (high - low) * (s - a) / (b - a)
+    return math.inf
 
 
-def costliest(scan, kept):
+def highest_so_far(scan, row, s):
+    points = [(x, max(scan.loss[row, : i + 1])) for i, x in enumerate(scan.sparsities)]
+    return on_the_line(points, s)
+
+
+def convex_below(scan, row, s):
+    """The lowest chord over `s` between any two measurements."""
+    points = list(zip(scan.sparsities, scan.loss[row], strict=True))
+    return min(on_the_line(pair, s) for pair in itertools.combinations(points, 2))
+
+
+def cost(scan, kept, curve):
     sizes = [math.prod(shape) for shape in scan.shapes]
-    return max(cost(scan, i, sizes[i] - n) for i, n in enumerate(kept))
+    return [curve(scan, i, (size - kept[i]) / size) for i, size in enumerate(sizes)]
 
 
-@given(LOSSES, st.lists(st.integers(1, 7), min_size=3, max_size=3), st.floats(0, 0.5))
-def test_counts_have_the_least_possible_cost_of_the_costliest_layer(loss, sizes, sparsity):
+@given(LOSSES, SIZES, st.floats(0, 0.5))
+@pytest.mark.parametrize(
+    ("budget", "curve", "in_all"),
+    [
+        (SensitivityScan.threshold_counts, highest_so_far, max),
+        (SensitivityScan.marginal_counts, convex_below, sum),
+    ],
+)
+def test_counts_cost_the_least_of_all_with_their_total(
+    budget, curve, in_all, loss, sizes, sparsity
+):
     scan = scan_of(loss, sizes[: len(loss)])
     total = count_kept(sum(sizes[: len(loss)]), sparsity)
     every = itertools.product(*(range(size + 1) for size in sizes[: len(loss)]))
-    least = min(costliest(scan, kept) for kept in every if sum(kept) == total)
-    assume(math.isfinite(least))
-    kept = scan.counts(list(scan.shapes), sparsity)
+    costs = [in_all(cost(scan, kept, curve)) for kept in every if sum(kept) == total]
+    assume(math.isfinite(min(costs)))
+    kept = budget(scan, list(scan.shapes), sparsity)
     assert sum(kept) == total
-    assert costliest(scan, kept) == pytest.approx(least, rel=1e-12)
+    assert in_all(cost(scan, kept, curve)) == pytest.approx(min(costs), abs=1e-12)
 
 
 @given(LOSSES, st.floats(0, 0.8), st.floats(0, 0.8))
-def test_counts_do_not_rise_with_the_sparsity(loss, one, other):
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_counts_do_not_rise_with_the_sparsity(budget, loss, one, other):
     scan = scan_of(loss)
-    denser, sparser = (scan.counts(list(scan.shapes), s) for s in sorted([one, other]))
+    denser, sparser = (budget(scan, list(scan.shapes), s) for s in sorted([one, other]))
     assert all(b <= a for a, b in zip(denser, sparser, strict=True))
 
 
-def test_counts_spare_the_layer_that_costs_more():
-    scan = scan_of([[0, 1, 2, 3], [0, 3, 6, 9]])
-    assert scan.counts(list(scan.shapes), 0.5) == [2, 8]
+@pytest.mark.parametrize(
+    ("budget", "kept"),
+    [
+        (SensitivityScan.threshold_counts, [60, 2]),  # at 40 % and 80 % each costs 0.64
+        (SensitivityScan.marginal_counts, [54, 8]),  # the next weight costs 0.036 and 0.05
+    ],
+)
+def test_only_marginal_counts_mind_how_many_weights_a_layer_has(budget, kept):
+    s = np.linspace(0, 0.9, 10)
+    scan = scan_of([4 * s**2, s**2], sizes=[100, 10], sparsities=tuple(s.round(1).tolist()))
+    assert budget(scan, list(scan.shapes), 48 / 110) == kept
 
 
-def test_counts_at_zero_keep_everything_even_a_single_weight():
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_counts_at_zero_keep_everything_even_a_single_weight(budget):
     scan = scan_of([[0, 1, 2, 3], [0, 1, 2, 3]], sizes=[1, 10])
-    assert scan.counts(list(scan.shapes), 0.0) == [1, 10]
+    assert budget(scan, list(scan.shapes), 0.0) == [1, 10]
 
 
 def test_counts_are_a_budget_for_a_network():
     network = small()
     scan = sensitivity_scan(network, measured_by(*data(6)), sparsities=SPARSITIES)
-    masks = budgeted_masks(network, 0.5, budget=scan.counts)
+    masks = budgeted_masks(network, 0.5, budget=scan.marginal_counts)
     kept = [int(mask.sum()) for mask in masks.values()]
-    assert kept == scan.counts(list(scan.shapes), 0.5)
+    assert kept == scan.marginal_counts(list(scan.shapes), 0.5)
     assert sum(kept) == count_kept(30 + 20 + 12, 0.5)
 
 
-def test_counts_reach_the_last_sparsity_of_the_scan_and_no_further():
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_counts_reach_the_last_sparsity_of_the_scan_and_no_further(budget):
     scan = scan_of([[0, 1, 2, 3]], sizes=[100])
-    assert scan.counts([(1, 100)], 0.9) == [10]
+    assert budget(scan, [(1, 100)], 0.9) == [10]
     with pytest.raises(ValueError, match=r"reached with no layer above 0.9, .*, got 0.91; scan"):
-        scan.counts([(1, 100)], 0.91)
+        budget(scan, [(1, 100)], 0.91)
 
 
 @pytest.mark.parametrize("shapes", [[(1, 10), (10, 1)], [(1, 10)], 10])
 def test_counts_refuse_other_shapes(shapes):
     scan = scan_of([[0, 1, 2, 3], [0, 1, 2, 3]])
     with pytest.raises(ValueError, match=r"shapes must be \[\(1, 10\), \(1, 10\)\], got"):
-        scan.counts(shapes, 0.5)
+        scan.threshold_counts(shapes, 0.5)
 
 
 @pytest.mark.parametrize("seen", [(1.0, 0.5), Evaluation(math.nan, 0.5), None])

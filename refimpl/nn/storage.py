@@ -72,10 +72,11 @@ def save(network: Network, path: str | os.PathLike[str]) -> None:
     """
     _check_storable("save", network)
     path, archive = _as_path("save", path), BytesIO()
-    masked = {n: p.mask for n, p in network.named_parameters().items() if p.mask is not None}
-    values = {f"value/{name}": _on_host(value) for name, value in network.state().items()}
-    masks = {f"mask/{name}": _on_host(mask) for name, mask in masked.items()}
-    np.savez(archive, format=np.array([FORMAT, len(masks)], np.int64), **values, **masks)
+    parameters = network.named_parameters()
+    masks = {name: p.mask for name, p in parameters.items() if p.mask is not None}
+    entries = _on_host("value", network.state()) | _on_host("mask", masks)
+    head = np.array([FORMAT, len(masks)], np.int64)
+    np.savez(archive, format=head, **entries)
     write_atomically(path, archive.getvalue())
 
 
@@ -114,14 +115,15 @@ def load(network: Network, path: str | os.PathLike[str]) -> None:
     path = _as_path("load", path)
     with path.open("rb") as file:
         arrays = _read(path.name, file, _entries(network))
-    masked = [name for name in network.named_parameters() if f"mask/{name}" in arrays]
-    for name in masked:
-        _check_mask(path.name, name, arrays)
-    xp = xp_of(*(parameter.value for parameter in network.parameters()))
-    for name, parameter in network.named_parameters().items():
-        mask = arrays.get(f"mask/{name}")
-        parameter.mask = None if mask is None else xp.asarray(mask)
-    network.load_state({name: xp.asarray(arrays[f"value/{name}"]) for name in network.state()})
+    parameters = network.named_parameters()
+    masks = {name: arrays.get(f"mask/{name}") for name in parameters}
+    for name, mask in masks.items():
+        _check_mask(path.name, name, mask, arrays[f"value/{name}"])
+    xp = xp_of(*(parameter.value for parameter in parameters.values()))
+    state = {name: xp.asarray(arrays[f"value/{name}"]) for name in network.state()}
+    for name, mask in masks.items():
+        parameters[name].mask = None if mask is None else xp.asarray(mask)
+    network.load_state(state)
 
 
 class _Entry(NamedTuple):
@@ -172,7 +174,8 @@ def _read_array(file_name: str, archive: zipfile.ZipFile, name: str, entry: _Ent
         header, data = _read_bytes(archive, name, entry.n_bytes)
     argument = f"{name} in {file_name}"
     if header != entry.header:
-        raise bad_argument("load", argument, f"be {entry.header}", repr(header[:150]), _ADVICE)
+        requirement, actual = f"be {_readable(entry.header)}", _readable(header)
+        raise bad_argument("load", argument, requirement, actual, _ADVICE)
     if len(data) != entry.n_bytes:
         actual = "more" if len(data) > entry.n_bytes else len(data)
         raise bad_argument("load", argument, f"hold {entry.n_bytes} bytes", actual, _ADVICE)
@@ -188,6 +191,13 @@ def _read_bytes(archive: zipfile.ZipFile, name: str, n_bytes: int) -> tuple[str,
         magic, length = stream.read(len(_NPY)), stream.read(2)
         header = stream.read(int.from_bytes(length, "little")) if magic == _NPY else magic
         return header.decode("latin-1").strip(), stream.read(n_bytes + 1)
+
+
+def _readable(header: str) -> str:
+    """The header in fewer words and on one line, whatever it is."""
+    short = header.replace(", 'fortran_order': False, 'shape': ", " of shape ")
+    line = repr(short.removeprefix("{'descr': ").removesuffix(", }")[:100])
+    return line[1:-1] or "nothing"
 
 
 @contextmanager
@@ -217,8 +227,9 @@ def _check_names(
         raise bad_argument("load", file_name, requirement, n_found, advice)
 
 
-def _check_mask(file_name: str, name: str, arrays: dict[str, np.ndarray]) -> None:
-    mask, value = arrays[f"mask/{name}"], arrays[f"value/{name}"]
+def _check_mask(file_name: str, name: str, mask: np.ndarray | None, value: np.ndarray) -> None:
+    if mask is None:
+        return
     n_strange = int((mask.view(np.uint8) > 1).sum())
     if n_strange:
         argument, advice = f"mask/{name} in {file_name}", "take another copy of the file"
@@ -249,5 +260,7 @@ def _as_path(where: str, path: Any) -> Path:
     return Path(path)
 
 
-def _on_host(array: np.ndarray) -> np.ndarray:
-    return array if isinstance(array, np.ndarray) else array.get()
+def _on_host(folder: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """NumPy arrays, named within a folder of the archive."""
+    on_host = {name: a if isinstance(a, np.ndarray) else a.get() for name, a in arrays.items()}
+    return {f"{folder}/{name}": array for name, array in on_host.items()}

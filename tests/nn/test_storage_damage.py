@@ -191,9 +191,10 @@ def test_forger_of_entries_forges_what_load_takes(saved):
         (npy(24, magic=b"\x80\x05pickle!"), "must be .*, got .*pickle"),
         (npy(24, descr="__import__('os')"), "must be .*, got .*__import__"),
         (npy(24, descr="[" * 9000), r"must be .*, got .*\[\[\[\["),
-        (b"\x93NUMPY\x01\x00\xff\xff{", "must be .*, got '{'; load"),
+        (npy(24, descr="'<f4'\n"), r"must be .*, got '<f4'\\n"),
+        (b"\x93NUMPY\x01\x00\xff\xff{", "must be .*, got {; load"),
         (b"\x93NUMPY", "must be .*, got .*NUMPY"),
-        (b"", "must be .*, got ''; load"),
+        (b"", "must be .*, got nothing; load"),
     ],
 )
 def test_forged_array_is_refused(saved, raw, message):

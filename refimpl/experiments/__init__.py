@@ -18,6 +18,7 @@ from refimpl.experiments import (
     sensitivity_budgets,
     sparse_convolution,
     sparse_step,
+    two_four_training,
     two_four_walk,
 )
 from refimpl.experiments.runner import run
@@ -42,6 +43,7 @@ EXPERIMENTS = (
     layer_sensitivity,
     layer_sensitivity_mnist,
     sensitivity_budgets,
+    two_four_training,
 )
 
 __all__ = ["EXPERIMENTS", "run", "summarize", "write_summary"]

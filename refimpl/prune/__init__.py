@@ -18,6 +18,7 @@ from refimpl.prune.masking import (
     network_sparsity,
 )
 from refimpl.prune.oneshot import compound_sparsities, prune_iteratively, prune_one_shot
+from refimpl.prune.semi_structured import StraightThrough, mask_flips, train_prune_train
 from refimpl.prune.sensitivity import SensitivityScan, sensitivity_scan
 from refimpl.prune.structured import mask_channels, remove_channels
 
@@ -25,6 +26,7 @@ __all__ = [
     "ChannelGroup",
     "ChannelSlice",
     "SensitivityScan",
+    "StraightThrough",
     "apply_masks",
     "as_matrix",
     "budgeted_masks",
@@ -36,6 +38,7 @@ __all__ = [
     "layerwise_channels",
     "layerwise_masks",
     "mask_channels",
+    "mask_flips",
     "network_sparsity",
     "prune_channels",
     "prune_channels_iteratively",
@@ -45,4 +48,5 @@ __all__ = [
     "remove_channels",
     "sensitivity_scan",
     "shaped_masks",
+    "train_prune_train",
 ]

@@ -157,7 +157,7 @@ def prune_channels_iteratively(
     Returns
     -------
     Network
-        New. Its widths are those that `choose` gives for the last sparsity, in one round or many.
+        New, with as many channels as `choose` keeps at the last sparsity, in one round or many.
 
     Raises
     ------

@@ -25,7 +25,7 @@ NETWORKS = {"small_vgg": small_vgg, "small_resnet": small_resnet}
 SETTINGS = tuple(
     {"network": network, "flops": flops} for network, flops in product(NETWORKS, (0.5, 0.25, 0.1))
 )
-SEEDS = tuple(range(10))
+SEEDS = tuple(range(5))
 
 Phases = Sequence[tuple[int, float]]  # epochs and the learning rate of Adam, one after the other
 

@@ -139,7 +139,7 @@ def _cuts(where: str, network: Network, keeps: Keeps) -> Cuts:
 
 
 def _cut(item: Held, cuts: dict[int, np.ndarray]) -> Held:
-    """A smaller copy."""
+    """A smaller copy, without gradient."""
     smaller = type(item)(_along_axes(item.value, cuts))
     if getattr(item, "mask", None) is not None:
         smaller.mask = _along_axes(item.mask, cuts)
@@ -148,10 +148,11 @@ def _cut(item: Held, cuts: dict[int, np.ndarray]) -> Held:
 
 def _masked(item: Held, cuts: dict[int, np.ndarray]) -> Held:
     """A copy with a mask; running statistics need none, since what follows them is zero."""
-    copied = copy.deepcopy(item)
-    if isinstance(copied, Parameter) and cuts:
-        kept = [channel_mask(keep, item.shape, axis=axis) for axis, keep in cuts.items()]
-        copied.mask = np.logical_and.reduce([*kept, *([] if item.mask is None else [item.mask])])
+    copied = _cut(item, {})
+    if isinstance(copied, Parameter):
+        for axis, keep in cuts.items():
+            kept = channel_mask(keep, item.shape, axis=axis)
+            copied.mask = kept if copied.mask is None else kept & copied.mask
     return copied
 
 
@@ -187,7 +188,10 @@ def _rebuilt_layer(layer: Layer, name: str, cuts: Cuts, operate: Operation) -> L
 
 
 def _new_layer(layer: Layer, held: dict[str, Held]) -> Layer:
-    """A layer of the kind and width that has run no forward pass; what it holds comes later."""
+    """A layer of the kind and width that has run no forward pass.
+
+    The weights that it draws are replaced by what is held.
+    """
     match layer:
         case Conv2d():
             return _new_convolution(layer, held["weight"].shape)

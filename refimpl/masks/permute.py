@@ -204,7 +204,8 @@ def _ascend(columns: np.ndarray, stripes: np.ndarray, n: int, ways: Ways) -> np.
     gains, choices = np.empty(len(units)), np.empty(len(units), int)
     stale = np.arange(len(units))
     while True:
-        gains[stale], choices[stale] = _best_ways(columns, stripes[units[stale]], n, ways)
+        best = _best_ways(columns, stripes[units[stale]], n, ways)
+        gains[stale], choices[stale] = best
         moved, changed = _march(stripes, units, gains, ways.places(choices))
         if gain(columns, stripes, moved, n) <= 0:
             return stripes
@@ -226,14 +227,17 @@ def _best_ways(
 def _march(
     stripes: np.ndarray, units: np.ndarray, gains: np.ndarray, places: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Take the gains, the largest first, skipping a unit if one of its stripes has changed."""
+    """Take the gains, the largest first, skipping a unit if one of its stripes has changed.
+
+    `places` are those of each unit's best way, (n_units, together, m).
+    """
     moved, changed = stripes.copy(), np.zeros(len(stripes), bool)
     for unit in np.argsort(-gains, kind="stable"):
         if gains[unit] <= 0:
             break
         members = units[unit]
         if not changed[members].any():
-            moved[members] = stripes[members].ravel()[places[unit]]  # (together, m)
+            moved[members] = stripes[members].ravel()[places[unit]]
             changed[members] = True
     return moved, changed
 
@@ -257,8 +261,8 @@ def _anneal(
         met = rng.permutation(len(stripes))[: 2 * n_pairs]
         pairs = stripes[met].reshape(n_pairs, width)
         for part, kept in score_ways(columns, pairs, n, ways):
-            drawn = (kept + temperature * rng.gumbel(size=kept.shape)).argmax(axis=1)
-            places = ways.places(drawn).reshape(-1, width)
+            heat = temperature * rng.gumbel(size=kept.shape)
+            places = ways.places((kept + heat).argmax(axis=1)).reshape(-1, width)
             pairs[part] = np.take_along_axis(pairs[part], places, axis=1)
         stripes[met] = pairs.reshape(2 * n_pairs, -1)
     return stripes

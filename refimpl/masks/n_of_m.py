@@ -17,6 +17,7 @@ from refimpl.arrays import (
 )
 
 DIGIT_BITS = 48  # eight such digits can be added, and sums of them compared, in float64
+PANEL_BLOCKS = 4096  # blocks scored at a time: 90 sums of each are 3 MB, which a cache holds
 
 
 def n_of_m(saliency: np.ndarray, n: int, m: int) -> np.ndarray:
@@ -124,8 +125,8 @@ def transposable_two_four(saliency: np.ndarray) -> np.ndarray:
     -----
     Of the 1296 blocks with two True in each row, 90 have two in each column. All 90 are scored by
     one product, ``(blocks, 16) @ (16, 90)``, without rounding: the best is the best, and a tie is
-    a tie. That takes 180 flops and at most 120 bytes an entry; blocks do not depend on each
-    other, so a matrix too large for that can be cut between them.
+    a tie. That takes 180 flops an entry. Blocks do not depend on each other, and are scored 4096
+    at a time: a few bytes an entry, and some 8 MB for the scores.
 
     "At most two" would be 2:4 both ways as well, and a block of seven may keep more than any of
     eight, where the one free row and the one free column meet in an entry that is kept.
@@ -153,8 +154,10 @@ def transposable_two_four(saliency: np.ndarray) -> np.ndarray:
         _check_multiple(where, f"the number of {name} (axis {axis})", saliency.shape[axis], 4)
     xp, (rows, columns) = xp_of(saliency), saliency.shape
     blocks = saliency.reshape(rows // 4, 4, columns // 4, 4).swapaxes(1, 2)
+    flat = blocks.reshape(saliency.size // 16, 16)
+    panels = xp.array_split(flat, 1 + len(flat) // PANEL_BLOCKS)
     patterns = xp.asarray(_transposable_patterns())
-    best = _best_patterns(blocks.reshape(saliency.size // 16, 16), patterns)
+    best = xp.concatenate([_best_patterns(panel, patterns) for panel in panels])
     mask = patterns[best].reshape(blocks.shape).swapaxes(1, 2)
     return xp.ascontiguousarray(mask).reshape(saliency.shape)
 

@@ -113,9 +113,10 @@ def geometric_median(w: np.ndarray) -> np.ndarray:
     array([ 5.,  5., 10.])
     """
     rows, xp = _filters("geometric_median", w), xp_of(w)
-    sums = xp.empty(len(rows))
+    squares, sums = xp.empty_like(rows), xp.empty(len(rows))
     for k, row in enumerate(rows):
-        sums[k] = xp.linalg.norm(rows - row, axis=1).sum()
+        xp.square(xp.subtract(rows, row, out=squares), out=squares)
+        sums[k] = xp.sqrt(squares.sum(axis=1)).sum()
     return sums
 
 
@@ -224,6 +225,7 @@ def channel_taylor(activations: np.ndarray, gradients: np.ndarray) -> np.ndarray
     return xp_of(activations).abs(of_channel).mean(axis=0)
 
 
+@np.errstate(invalid="ignore")  # infinity over itself is NaN, and masks refuse it
 def unit_norm(saliency: np.ndarray) -> np.ndarray:
     r"""Scale the scores of one layer to a 2-norm of 1, so that layers can be ranked together.
 
@@ -235,7 +237,8 @@ def unit_norm(saliency: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of float64, shape (n_channels,)
-        :math:`s_k / \sqrt{\sum_j s_j^2}`, of the same order; zeros stay zeros. A new array.
+        :math:`s_k / \sqrt{\sum_j s_j^2}`, of the same order; zeros stay zeros, and beside an
+        infinite score some are NaN. A new array.
 
     Raises
     ------

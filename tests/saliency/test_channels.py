@@ -220,6 +220,11 @@ def test_unit_norm_of_zeros_is_zeros(n):
     np.testing.assert_array_equal(unit_norm(np.zeros(n)), np.zeros(n))
 
 
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_unit_norm_of_what_is_not_finite_is_nan(bad):
+    assert np.isnan(unit_norm(np.array([1.0, bad]))[1])
+
+
 @pytest.mark.parametrize(
     ("criterion", "argument"),
     [(filter_l1, "w"), (filter_l2, "w"), (geometric_median, "w"), (batch_norm_scale, "gamma")],

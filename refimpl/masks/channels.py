@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -76,7 +77,7 @@ def channels(saliency: np.ndarray, sparsity: float, *, axis: int = 0) -> np.ndar
     """
     check_array("channels", "saliency", saliency, dtypes=FLOAT_DTYPES)
     check_fraction("channels", "sparsity", sparsity)
-    _check_axis("channels", saliency.shape, axis)
+    _check_axis("channels", "saliency", saliency.shape, axis)
     others = tuple(i for i in range(saliency.ndim) if i != axis)
     scores = sums_to_rank("channels", saliency, others, "channels")
     n_keep = min(scores.size, max(count_kept(scores.size, sparsity), 1))
@@ -103,7 +104,8 @@ def channel_mask(kept: np.ndarray, shape: Sequence[int], *, axis: int = 0) -> np
     Raises
     ------
     TypeError, ValueError
-        If `kept` is no bool array of that length, or `axis` is no axis of `shape`.
+        If `kept` is no bool array of that length, `shape` is no list of lengths, or `axis` is
+        none of its axes.
 
     Examples
     --------
@@ -114,16 +116,25 @@ def channel_mask(kept: np.ndarray, shape: Sequence[int], *, axis: int = 0) -> np
     array([[1, 0, 1],
            [1, 0, 1]])
     """
-    shape = tuple(shape)
-    _check_axis("channel_mask", shape, axis)
+    shape = _checked_shape("channel_mask", shape)
+    _check_axis("channel_mask", "shape", shape, axis)
     check_array("channel_mask", "kept", kept, shape=(shape[axis],), dtypes=(np.bool_,))
     along = [1] * len(shape)
     along[axis] = shape[axis]
     return xp_of(kept).broadcast_to(kept.reshape(along), shape).copy()
 
 
-def _check_axis(where: str, shape: tuple[int, ...], axis: int) -> None:
+def _checked_shape(where: str, shape: Any) -> tuple[int, ...]:
+    if not isinstance(shape, tuple | list):
+        actual, advice = repr(shape), "give the shape of a weight, such as w.shape"
+        raise bad_argument(where, "shape", "be a tuple of lengths", actual, advice, kind=TypeError)
+    for length in shape:
+        check_count(where, "a length in shape", length, 0)
+    return tuple(map(int, shape))
+
+
+def _check_axis(where: str, argument: str, shape: tuple[int, ...], axis: int) -> None:
     if not shape:
         advice = "give one score a channel, or one a weight"
-        raise bad_argument(where, "the array", "have an axis", "shape ()", advice)
+        raise bad_argument(where, argument, "have an axis", "shape ()", advice)
     check_count(where, "axis", axis, 0, len(shape) - 1)

@@ -145,7 +145,7 @@ def test_channel_mask_owns_its_memory():
     [
         ([1.0], {}, TypeError, "channels: saliency must be an array, got list; convert"),
         (np.arange(3), {}, TypeError, "channels: saliency must be float16 or .+, got int64"),
-        (np.array(1.0), {}, ValueError, r"channels: the array must have an axis, got shape \(\);"),
+        (np.array(1.0), {}, ValueError, r"channels: saliency must have an axis, got shape \(\);"),
         (np.ones(3), {"axis": 1}, ValueError, r"channels: axis must be in \[0, 0\], got 1;"),
         (np.ones(3), {"axis": -1}, ValueError, r"channels: axis must be in \[0, 0\], got -1;"),
         (np.ones(3), {"axis": None}, TypeError, "channels: axis must be an integer, got None;"),
@@ -175,7 +175,16 @@ def test_channels_refuse_a_sparsity_out_of_range(sparsity):
         (np.ones(3), (3, 2), 0, TypeError, "channel_mask: kept must be bool, got float64;"),
         (np.ones((3, 2), bool), (3, 2), 0, ValueError, r"kept must have shape \(3,\), got \(3, 2"),
         (np.ones(3, bool), (3, 2), 2, ValueError, r"channel_mask: axis must be in \[0, 1\], got 2"),
-        (np.ones(1, bool), (), 0, ValueError, "channel_mask: the array must have an axis, got"),
+        (np.ones(1, bool), (), 0, ValueError, "channel_mask: shape must have an axis, got shape"),
+        (
+            np.ones(3, bool),
+            3,
+            0,
+            TypeError,
+            "channel_mask: shape must be a tuple of .+, got 3;",
+        ),
+        (np.ones(3, bool), (3, -2), 0, ValueError, "a length in shape must be at least 0, got -2;"),
+        (np.ones(3, bool), (3, 2.0), 0, TypeError, "a length in shape must be an integer, got 2.0"),
     ],
 )
 def test_channel_mask_refuses_with_a_sentence(kept, shape, axis, kind, message):

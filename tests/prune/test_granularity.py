@@ -102,3 +102,8 @@ def test_shaped_masks_refuse_what_is_no_mask(rule, error, message):
 def test_rule_for_matrices_refuses_a_vector():
     with pytest.raises(ValueError, match="as_matrix: saliency must have 2 axes or more, got shape"):
         as_matrix(RULES["unstructured"])(np.ones(4))
+
+
+def test_rule_for_matrices_takes_a_weight_without_outputs():
+    mask = as_matrix(RULES["unstructured"])(np.ones((0, 4, 3, 3)))
+    assert mask.shape == (0, 4, 3, 3)

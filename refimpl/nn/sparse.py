@@ -48,7 +48,7 @@ class SparseLayer(WeightedLayer):
         self._places = weight
         self.values = Parameter(weight.stored_values.ravel())
         self.bias = bias
-        self._seen: tuple[SparseMatrix, np.ndarray, int] | None = None
+        self._seen: tuple[SparseMatrix, np.ndarray, np.ndarray | None] | None = None
         self._dy_rows: np.ndarray | None = None
         self._transposed: tuple[CSR, np.ndarray] | None = None
 
@@ -60,15 +60,21 @@ class SparseLayer(WeightedLayer):
 
     def _multiply(self, x: np.ndarray) -> np.ndarray:
         """Compute ``x @ W.T + b``, and keep what the backward pass needs."""
-        self._seen = weight, rows, batch = self.weight, feature_rows(x), len(x)
-        y = matmul(weight, rows)[:, :batch].T  # (batch, n_out)
+        weight, rows = self.weight, None
+        if len(x) == 1:  # a vector need not be laid out
+            y = matmul(weight, x[0])[np.newaxis]
+        else:
+            rows = feature_rows(x)
+            y = matmul(weight, rows)[:, : len(x)].T  # (batch, n_out)
+        self._seen = weight, x, rows
         if self.bias is not None:
             y += self.bias.value
         return y
 
     def _leave_gradients(self, dy: np.ndarray) -> None:
         """Of values and bias; keep what `_backpropagate` needs."""
-        weight, x_rows, _ = self._seen
+        weight, x, x_rows = self._seen
+        x_rows = feature_rows(x) if x_rows is None else x_rows
         self._dy_rows = feature_rows(dy)
         self.values.grad = sddmm(self._dy_rows.T, x_rows.T, weight).ravel()
         if self.bias is not None:
@@ -76,8 +82,8 @@ class SparseLayer(WeightedLayer):
 
     def _backpropagate(self) -> np.ndarray:
         """Compute ``dy @ W`` of the `dy` that `_leave_gradients` saw."""
-        weight, _, batch = self._seen
-        return self._multiply_transposed(weight, self._dy_rows)[:, :batch].T  # (batch, n_in)
+        weight, x, _ = self._seen
+        return self._multiply_transposed(weight, self._dy_rows)[:, : len(x)].T  # (batch, n_in)
 
     def _multiply_transposed(self, weight: SparseMatrix, dy_rows: np.ndarray) -> np.ndarray:
         """Compute ``W.T @ dy_rows``; of a CSR weight, from a transpose that is sorted once."""
@@ -138,7 +144,7 @@ class SparseLinear(SparseLayer):
     def backward_parameters(self, dy: np.ndarray) -> None:
         """Leave the gradients of the stored values and of the bias."""
         check_forward_ran("SparseLinear", self._seen)
-        shape = (self._seen[2], self._places.shape[0])
+        shape = (len(self._seen[1]), self._places.shape[0])
         check_dy("SparseLinear", dy, shape, self.values.dtype)
         self._leave_gradients(dy)
 
@@ -226,8 +232,7 @@ class SparseConv2d(SparseLayer):
         c_out, grid = self._places.shape[0], patch_grid(self._images.shape[2:], **self._geometry)
         check_dy("SparseConv2d", dy, (len(self._images), c_out, *grid), self.values.dtype)
         if self._seen is None:
-            patches = self._patches(self._images)
-            self._seen = self.weight, feature_rows(patches), len(patches)
+            self._seen = self.weight, self._patches(self._images), None
         self._leave_gradients(dy.transpose(0, 2, 3, 1).reshape(-1, c_out))
 
     def _input_gradient(self, dy: np.ndarray) -> np.ndarray:

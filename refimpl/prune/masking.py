@@ -335,11 +335,11 @@ def _granted(
     where: str, candidates: dict[str, Parameter], budget: Budget, sparsity: float
 ) -> dict[str, int]:
     """What `budget` lets every candidate keep."""
-    granted = list(budget([weight.shape for weight in candidates.values()], sparsity))
-    if len(granted) != len(candidates):
+    granted = budget([weight.shape for weight in candidates.values()], sparsity)
+    if not isinstance(granted, Collection) or len(granted) != len(candidates):
         advice = "return the counts in the order of the shapes"
         requirement = f"return {len(candidates)} counts"
-        raise bad_argument(where, "budget", requirement, f"{len(granted)}", advice)
+        raise bad_argument(where, "budget", requirement, repr(granted), advice)
     counts = dict(zip(candidates, granted, strict=True))
     for name, count in counts.items():
         check_count(where, f"budget of {name}", count, 0, candidates[name].size)

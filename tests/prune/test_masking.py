@@ -168,7 +168,8 @@ def test_budgeted_masks_ask_the_budget_about_what_is_not_ignored():
 @pytest.mark.parametrize(
     ("counts", "kind", "message"),
     [
-        ([7, 5], ValueError, "budget must return 3 counts, got 2; return the counts in the order"),
+        ([7, 5], ValueError, r"budget must return 3 counts, got \[7, 5\]; return the counts in"),
+        (None, ValueError, "budget must return 3 counts, got None; return the counts in the order"),
         ([7, 5, 13], ValueError, r"budget of fc3.weight must be in \[0, 12\], got 13;"),
         ([7, 5, 0.5], TypeError, "budget of fc3.weight must be an integer, got 0.5; give a count"),
     ],

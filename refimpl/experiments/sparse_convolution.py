@@ -86,7 +86,7 @@ def _contenders(weight: np.ndarray, images: np.ndarray) -> dict[str, Callable[[]
 
     def dense() -> np.ndarray:
         y = np.empty((batch, c_out, *grid), np.float32)
-        convolve(images, weight, 1, 0, y)
+        convolve(images, weight, 1, 0, None, y)
         return y
 
     def patches() -> np.ndarray:

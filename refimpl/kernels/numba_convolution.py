@@ -38,8 +38,8 @@ LEAST_COLUMNS, MOST_COLUMNS = 16, 256  # of a tile
 CACHED = 2**16  # numbers: in float32 an eighth of a second-level cache of 2 MB
 
 
-def convolve(images, weight, stride, padding, out):
-    """Slide kernels over images.
+def convolve(images, weight, stride, padding, bias, out):
+    """Slide kernels over images, and add a bias to each output channel.
 
     Parameters
     ----------
@@ -49,16 +49,24 @@ def convolve(images, weight, stride, padding, out):
         IN. Of the same dtype.
     stride, padding : int
         IN. As for `refimpl.nn.im2col`.
+    bias : ndarray, shape (c_out,), or None
+        IN.
     out : ndarray, shape (batch, c_out, h_out, w_out)
         OUT.
+
+    Notes
+    -----
+    The bias is added where a product is copied from its tile to its image, and takes no pass of
+    its own.
     """
+    bias = np.zeros(len(weight), weight.dtype) if bias is None else bias
     n_columns = unpacked_columns(len(weight), weight[0].size)
     how = prepare(images.shape, weight.shape, stride, padding, out, n_columns)
-    _share_convolution(images, weight.reshape(len(weight), -1), *how, out)
+    _share_convolution(images, weight.reshape(len(weight), -1), bias, *how, out)
 
 
 @compiled
-def _share_convolution(images, kernels, tiling, frames, columns, tiles, out):
+def _share_convolution(images, kernels, bias, tiling, frames, columns, tiles, out):
     """Give every thread as many images, and take some from its share until none is left."""
     batch, n_threads = len(images), len(frames)
     for thread in prange(n_threads):
@@ -66,11 +74,11 @@ def _share_convolution(images, kernels, tiling, frames, columns, tiles, out):
         for b in range(thread * batch // n_threads, end, tiling.n_images):
             few = slice(b, min(b + tiling.n_images, end))
             rooms = frames[thread], columns[thread], tiles[thread]
-            _convolve_few(images[few], kernels, tiling, *rooms, out[few])
+            _convolve_few(images[few], kernels, bias, tiling, *rooms, out[few])
 
 
 @compiled_for_one_thread
-def _convolve_few(images, kernels, tiling, frame, columns, tile, out):
+def _convolve_few(images, kernels, bias, tiling, frame, columns, tile, out):
     """Multiply the kernels with one tile after the other."""
     n_images, c_out, h_out, w_out = out.shape
     y = out.reshape(n_images, c_out, h_out * w_out)
@@ -84,7 +92,9 @@ def _convolve_few(images, kernels, tiling, frame, columns, tile, out):
             lay_out_patches(frame, tiling, p, w_out, patches[:, b * n : (b + 1) * n])
         np.dot(kernels, patches, products)
         for b in range(n_images):
-            copy(products[:, b * n : (b + 1) * n], y[b, :, p * w_out : p * w_out + n])
+            for o in range(c_out):
+                for j in range(n):
+                    y[b, o, p * w_out + j] = products[o, b * n + j] + bias[o]
 
 
 def convolution_weight_gradient(dy, images, stride, padding, out):

@@ -19,7 +19,13 @@ from refimpl.nn.lowering import as_kernel_shape, col2im, im2col, patch_grid
 from refimpl.nn.parameter import Parameter
 
 
-def convolve(images: np.ndarray, weight: np.ndarray, stride: int, padding: int) -> np.ndarray:
+def convolve(
+    images: np.ndarray,
+    weight: np.ndarray,
+    stride: int,
+    padding: int,
+    bias: np.ndarray | None = None,
+) -> np.ndarray:
     """Slide kernels over images: one matrix product of the kernels with every patch.
 
     Parameters
@@ -30,6 +36,8 @@ def convolve(images: np.ndarray, weight: np.ndarray, stride: int, padding: int) 
         One kernel for each output channel.
     stride, padding : int
         As for `im2col`.
+    bias : ndarray, shape (c_out,), optional
+        One number for each output channel, which is added.
 
     Returns
     -------
@@ -45,6 +53,8 @@ def convolve(images: np.ndarray, weight: np.ndarray, stride: int, padding: int) 
     columns = im2col(images, (kh, kw), stride=stride, padding=padding)
     grid = patch_grid(images.shape[2:], (kh, kw), stride=stride, padding=padding)
     y = weight.reshape(c_out, -1) @ columns  # (c_out, batch * h_out * w_out)
+    if bias is not None:
+        y += bias[:, None]
     return xp_of(y).ascontiguousarray(y.reshape(c_out, len(images), *grid).swapaxes(0, 1))
 
 
@@ -201,16 +211,15 @@ class Conv2d(WeightedLayer):
         dtypes = (weight.dtype.type,)
         check_array("Conv2d.forward", "x", x, ndim=4, shape=shape, dtypes=dtypes)
         grid = self._grid(x)
+        bias = None if self.bias is None else self.bias.value
         self._x = x = xp_of(x, weight).ascontiguousarray(x)
         if self.groups > 1:
             y = depthwise_convolve(x, weight, self.stride, self.padding)
-        elif layer_kernels.compiled_for(x):
-            y = np.empty((len(x), len(weight), *grid), x.dtype)
-            numba_convolution.convolve(x, weight, self.stride, self.padding, y)
-        else:
-            y = convolve(x, weight, self.stride, self.padding)
-        if self.bias is not None:
-            y += self.bias.value[:, None, None]
+            return y if bias is None else y + bias[:, None, None]
+        if not layer_kernels.compiled_for(x):
+            return convolve(x, weight, self.stride, self.padding, bias)
+        y = np.empty((len(x), len(weight), *grid), x.dtype)
+        numba_convolution.convolve(x, weight, self.stride, self.padding, bias, y)
         return y
 
     def backward_parameters(self, dy: np.ndarray) -> None:

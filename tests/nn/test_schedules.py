@@ -51,7 +51,7 @@ def test_cosine_lr_reaches_its_peak_exactly_after_the_warmup(settings):
 def test_cosine_lr_warms_up_in_equal_parts(settings):
     climb = [0.0, *rates(settings)[: settings["n_warmup"] + 1]]
     part = settings["lr"] / (settings["n_warmup"] + 1)
-    assert np.diff(climb) == pytest.approx(part, rel=1e-12)
+    assert np.diff(climb) == pytest.approx(part, rel=1e-11, abs=0)
 
 
 @given(cosines())
@@ -63,7 +63,9 @@ def test_cosine_lr_falls_after_the_warmup_and_not_to_zero(settings):
 
 
 def test_cosine_lr_of_a_long_run_does_not_end_at_zero():
-    assert cosine_lr(10**9, lr=1.0, n_steps=10**9) == pytest.approx((math.pi / 2e9) ** 2)
+    assert cosine_lr(10**9, lr=1.0, n_steps=10**9) == pytest.approx(
+        (math.pi / 2e9) ** 2, rel=1e-6, abs=0
+    )
 
 
 def test_cosine_lr_counts_beyond_narrow_integers():
@@ -101,7 +103,7 @@ def test_step_lr_multiplies_once_after_every_milestone(lr, milestones, factor):
     after = [factor if step in milestones else 1 for step in range(1, 31)]
     expected = lr * np.cumprod([1, *after])
     found = [step_lr(step, **settings) for step in range(1, 32)]
-    assert found == pytest.approx(expected, rel=1e-13)
+    assert found == pytest.approx(expected, rel=1e-13, abs=0)
 
 
 @pytest.mark.parametrize(

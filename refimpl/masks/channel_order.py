@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from refimpl.arrays import INDEX_DTYPES, bad_argument, check_array, xp_of
-from refimpl.masks.stripes import kept_by_stripe, saliency_columns, stripes_in_order
+from refimpl.masks.stripes import saliency_columns, stripes_in_order
 
 
 def efficacy(saliency: np.ndarray, permutation: np.ndarray, *, n: int = 2, m: int = 4) -> float:
@@ -42,7 +42,8 @@ def efficacy(saliency: np.ndarray, permutation: np.ndarray, *, n: int = 2, m: in
 
     References
     ----------
-    Pool and Yu (2021), "Channel permutations for N:M sparsity", section 5.
+    Pool and Yu (2021), "Channel permutations for N:M sparsity"; the formula is that of the code
+    published with it.
 
     Examples
     --------
@@ -54,10 +55,9 @@ def efficacy(saliency: np.ndarray, permutation: np.ndarray, *, n: int = 2, m: in
     columns = saliency_columns("efficacy", saliency, n, m)
     _check_permutation("efficacy", permutation, len(columns))
     stripes = stripes_in_order(columns, m)
-    given, permuted = (
-        math.fsum(kept_by_stripe(columns, s, n)) for s in (stripes, permutation[stripes])
-    )
-    best = float(np.sort(columns, axis=0)[len(columns) - n * len(stripes) :].sum())
+    given = _kept_exactly(columns, stripes, n)
+    permuted = _kept_exactly(columns, permutation[stripes], n)
+    best = _kept_exactly(columns, stripes.reshape(1, -1), n * len(stripes))  # rows are one stripe
     if best <= given:
         requirement = f"lose something to the stripes of {n}:{m}"
         advice = "there is nothing that a permutation could bring back"
@@ -141,6 +141,12 @@ def permute_outputs(array: np.ndarray, permutation: np.ndarray) -> np.ndarray:
         raise bad_argument("permute_outputs", "array", "have an axis", "shape ()", advice)
     _check_permutation("permute_outputs", permutation, array.shape[0])
     return array[permutation]
+
+
+def _kept_exactly(columns: np.ndarray, stripes: np.ndarray, n: int) -> float:
+    """Sum what stripes keep, rounded once: differences of such sums are never mere rounding."""
+    kept = np.sort(columns[stripes], axis=1)[:, stripes.shape[1] - n :]  # (n_stripes, n, n_rows)
+    return math.fsum(kept.ravel())
 
 
 def _check_permutation(where: str, permutation: Any, length: int) -> None:

@@ -106,7 +106,7 @@ def divide_stripes(
 
     References
     ----------
-    Pool and Yu (2021), section 4: optimize_stripe_groups,8,0 and 12,0 in their table.
+    Pool and Yu (2021): optimize_stripe_groups,8,0 and 12,0 in their table.
 
     Examples
     --------
@@ -176,8 +176,9 @@ def permute_channels(
 
     References
     ----------
-    Problem and divisions: Pool and Yu (2021), section 4. Differs from the paper in that annealing
-    (Kirkpatrick et al., 1983) takes the place of bounded regressions.
+    Pool and Yu (2021), "Channel permutations for N:M sparsity", for the problem and the divisions.
+    Differs from the paper in that annealing (Kirkpatrick et al., 1983, "Optimization by simulated
+    annealing") takes the place of bounded regressions.
 
     Examples
     --------

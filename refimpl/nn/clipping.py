@@ -101,5 +101,5 @@ def _largest(gradients: list[np.ndarray]) -> float:
 def _sum_of_squares(gradient: np.ndarray, unit: float) -> float:
     if not unit:
         return 0.0
-    scaled = (gradient / gradient.dtype.type(unit)).ravel(order="K")
+    scaled = (gradient / gradient.dtype.type(unit)).ravel(order="A")
     return float(scaled.dot(scaled))

@@ -35,7 +35,7 @@ SETTINGS = (
     *({"shape": "blocks", "sparsity": sparsity} for sparsity in SPARSITIES),
     *({"shape": "filters", "sparsity": sparsity} for sparsity in SPARSITIES),
 )
-SEEDS = tuple(range(5))
+SEEDS = (0, 1, 2)
 
 
 def run_once(setting: dict[str, Any], seed: int) -> dict[str, float]:

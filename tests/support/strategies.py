@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 FLOATS = (np.float16, np.float32, np.float64)
 UINT_OF = {np.float16: np.uint16, np.float32: np.uint32, np.float64: np.uint64}
+SPECIAL = [0.0, -0.0, 1.0, -1.0]
+INFINITE = [*SPECIAL, math.inf, -math.inf]
 
 
 def values(dtype: type) -> st.SearchStrategy[float]:
@@ -112,3 +116,14 @@ def products(draw, *, dtypes: tuple[type, ...] = FLOATS) -> tuple[np.ndarray, np
     """A matrix and what it can be multiplied with: a vector or a matrix of the same dtype."""
     a = draw(dense_matrices(dtypes=dtypes))
     return a, draw(operands(a))
+
+
+@st.composite
+def saliencies(draw, shape: tuple[int, ...], special: list[float] = INFINITE) -> np.ndarray:
+    """Arrays of a shape, every dtype and layout, with many ties, no NaN."""
+    dtype = draw(st.sampled_from(FLOATS))
+    width = np.dtype(dtype).itemsize * 8
+    elements = st.sampled_from(special) | st.floats(
+        width=width, allow_nan=False, allow_infinity=math.inf in special
+    )
+    return draw(layouts(draw(hnp.arrays(dtype, shape, elements=elements))))

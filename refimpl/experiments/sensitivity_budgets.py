@@ -24,7 +24,7 @@ from refimpl.saliency import lamp
 SCANNED = (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 0.998)
 SPARSITIES = (0.7, 0.8, 0.9, 0.95)
 SETTINGS = tuple({"network": network} for network in NETWORKS)
-SEEDS = tuple(range(10))
+SEEDS = tuple(range(5))
 
 
 def run_once(setting: dict[str, Any], seed: int) -> dict[str, Any]:

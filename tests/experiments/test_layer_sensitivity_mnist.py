@@ -19,14 +19,14 @@ RECORD = Path(__file__).parents[2] / "book" / "results" / "layer_sensitivity_mni
 @pytest.fixture
 def few_images(monkeypatch):
     """A data set as MNIST's, of which nothing is to be learned."""
-    images = np.random.default_rng(0).random((10, 1, 28, 28), dtype=np.float32)
-    labels = np.arange(10)
+    images = np.random.default_rng(0).random((20, 1, 28, 28), dtype=np.float32)
+    labels = np.arange(20) % 10
     few = Dataset(images, labels, images, labels)
     monkeypatch.setattr(layer_sensitivity_mnist, "load_mnist", lambda: few)
 
 
 @pytest.mark.usefixtures("few_images")
-def test_run_once_scans_every_fifth_test_image():
+def test_run_once_scans_every_tenth_test_image():
     with pinned_threads(1):
         result = run_once({"network": "lenet_300_100"}, 0)
     assert result["sizes"] == [235_200, 30_000, 1_000]
@@ -36,8 +36,10 @@ def test_run_once_scans_every_fifth_test_image():
 @pytest.mark.usefixtures("few_images")
 def test_run_once_trains_on_the_first_images_only():
     with pinned_threads(1):
-        few, all_ten = (run_once({"network": "lenet_300_100", **n}, 0) for n in ({"images": 2}, {}))
-    assert few["together_loss"] != all_ten["together_loss"]
+        few, all_of_them = (
+            run_once({"network": "lenet_300_100", **n}, 0) for n in ({"images": 2}, {})
+        )
+    assert few["together_loss"] != all_of_them["together_loss"]
 
 
 def test_run_once_rejects_another_network():

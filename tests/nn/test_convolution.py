@@ -51,6 +51,13 @@ def test_convolve_is_the_loops_over_patches(case):
 
 
 @given(convolutions())
+def test_convolve_adds_a_bias_to_each_channel(case):
+    bias = whole_numbers((len(case[1]),), case[0].dtype.type, np.random.default_rng(0))
+    y = convolve(*case, bias=bias)
+    np.testing.assert_array_equal(y, convolve(*case) + bias[:, None, None], strict=True)
+
+
+@given(convolutions())
 def test_weight_gradient_is_the_adjoint(case):
     images, weight, stride, padding = case
     y = convolve(images, weight, stride, padding)

@@ -123,7 +123,7 @@ class StraightThrough:
     A pruned weight under a constant gradient :math:`g` drifts to :math:`-g / \lambda` and no
     further, so it comes back only if that is larger than a kept one.
 
-    Beside the dense gradient, which a fixed mask would not need, a step costs the rule and four
+    Beside the dense gradient, which a fixed mask would not need, a step costs the rule and three
     flops a weight. The pruned weights are held here: as many bytes again as the weights, and one
     byte a weight for the mask.
 
@@ -188,8 +188,11 @@ class StraightThrough:
         ------
         RuntimeError
             If the dense weights are in place: the pass was none of the sparse network.
+        ValueError
+            If a weight has no gradient yet.
         """
         self._check_turn("after_backward", masked=True)
+        self._check_gradients_exist()
         for name, weight in self._weights.items():
             pruned = self._pruned.pop(name)
             weight.grad = weight.grad + self.pruned_decay * pruned
@@ -250,6 +253,16 @@ class StraightThrough:
             requirement, actual = f"hold {states[masked]}", states[not masked]
             raise bad_argument(where, argument, requirement, actual, advice, kind=RuntimeError)
 
+    def _check_gradients_exist(self) -> None:
+        missing = [name for name, weight in self._weights.items() if weight.grad is None]
+        if missing:
+            where, argument = "StraightThrough.after_backward", "every weight"
+            actual, advice = (
+                f"none for {missing}",
+                "call network.forward and network.backward first",
+            )
+            raise bad_argument(where, argument, "have a gradient", actual, advice)
+
 
 def mask_flips(before: Masks, after: Masks) -> int:
     """Count the entries in which two sets of masks differ.
@@ -272,8 +285,8 @@ def mask_flips(before: Masks, after: Masks) -> int:
 
     References
     ----------
-    Zhou et al. (2021) call the measure sparse architecture divergence (SAD). Hu et al. (2024)
-    divide that of one step by the number of weights, and call it the flip rate.
+    Zhou et al. (2021) define sparse architecture divergence (SAD) to measure such changes. Hu et
+    al. (2024) divide those of one step by the number of weights, and call it the flip rate.
 
     Examples
     --------

@@ -282,6 +282,13 @@ def test_straight_through_refuses_a_step_of_the_masked_weights(methods):
         step_with(*methods, "after_step")
 
 
+def test_straight_through_refuses_weights_without_gradient():
+    network, _ = one_weight(np.eye(3, 8))
+    message = r"StraightThrough.after_backward: every weight must have a gradient, got none for \["
+    with pytest.raises(ValueError, match=message):
+        StraightThrough(network, TWO_FOUR).after_backward(1)
+
+
 @pytest.mark.parametrize("pull", [-1e-4, np.nan, np.inf])
 def test_straight_through_refuses_a_pull_out_of_range(pull):
     message = "StraightThrough: pruned_decay must be finite and at least 0, got"

@@ -257,10 +257,8 @@ class StraightThrough:
         missing = [name for name, weight in self._weights.items() if weight.grad is None]
         if missing:
             where, argument = "StraightThrough.after_backward", "every weight"
-            actual, advice = (
-                f"none for {missing}",
-                "call network.forward and network.backward first",
-            )
+            advice = "call network.forward and network.backward first"
+            actual = f"none for {missing}"
             raise bad_argument(where, argument, "have a gradient", actual, advice)
 
 

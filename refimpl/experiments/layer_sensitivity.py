@@ -285,7 +285,7 @@ def tally(costs: Iterable[Sequence[float]]) -> dict[str, Tally]:
 
 
 def _at_least(n: int, odds: Iterable[float]) -> float:
-    """Probability of `n` or more successes in independent trials of these odds."""
+    """Probability of `n` or more successes in trials of these odds."""
     distribution = np.ones(1)
     for p in odds:
         distribution = np.convolve(distribution, [1 - p, p])

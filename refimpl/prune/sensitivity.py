@@ -117,8 +117,10 @@ class SensitivityScan:
         So no count rises when the sparsity does.
         """
         rising = np.maximum.accumulate(self.loss, axis=1)
-        steps = zip(self._steps(), rising, strict=True)
-        prices = [np.interp(removed, self.sparsities, loss)[1:] for removed, loss in steps]
+        prices = [
+            np.interp(removed, self.sparsities, loss)[1:]
+            for removed, loss in zip(self._steps(), rising, strict=True)
+        ]
         return self._cheapest("SensitivityScan.threshold_counts", shapes, sparsity, prices)
 
     def marginal_counts(self, shapes: Sequence[tuple[int, ...]], sparsity: float) -> list[int]:
@@ -149,9 +151,10 @@ class SensitivityScan:
         sparsity does. The sum stands for the loss of all layers together, which it is not:
         losses do not add up.
         """
-        steps = zip(self._steps(), self.loss.tolist(), strict=True)
-        hulls = [(removed, *_lower_hull(self.sparsities, loss)) for removed, loss in steps]
-        prices = [np.diff(np.interp(*hull)) for hull in hulls]
+        prices = [
+            np.diff(np.interp(removed, *_lower_hull(self.sparsities, loss)))
+            for removed, loss in zip(self._steps(), self.loss.tolist(), strict=True)
+        ]
         return self._cheapest("SensitivityScan.marginal_counts", shapes, sparsity, prices)
 
     def _steps(self) -> list[np.ndarray]:
@@ -261,7 +264,7 @@ def sensitivity_scan(
 
 @contextmanager
 def _pruned(weight: Parameter, mask: np.ndarray) -> Iterator[None]:
-    """Prune one weight, and bring back its values and its own mask whatever happens."""
+    """Prune one weight; its values and mask come back in any case."""
     value, own_mask = weight.value.copy(), weight.mask
     weight.mask = mask if own_mask is None else mask & own_mask
     try:

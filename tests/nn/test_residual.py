@@ -101,10 +101,11 @@ def test_residual_names_the_buffers_within():
     assert names == ["branch.norm1.running_mean", "branch.norm1.running_var"]
 
 
-def test_residual_trains_what_is_within():
-    block = Residual(branch())
-    block.forward(image_batch(), training=True)
-    assert block.branch.layers["norm1"].running_mean.value.any()
+@pytest.mark.parametrize("side", ["branch", "shortcut"])
+def test_residual_tells_both_sides_that_it_trains(side):
+    sides = {"branch": branch(), "shortcut": branch()}
+    Residual(**sides).forward(image_batch(), training=True)
+    assert sides[side].layers["norm1"].running_mean.value.any()
 
 
 def test_residual_takes_any_layers():
@@ -131,7 +132,8 @@ def test_residual_refuses_what_is_no_network(arguments, argument):
         Residual(*arguments)
 
 
-def test_residual_and_its_network_may_not_share_a_layer():
+@pytest.mark.parametrize("wrap", [lambda net: net, lambda net: Network({"inner": Residual(net)})])
+def test_residual_blocks_of_a_network_share_no_layer(wrap):
     shared = branch()
     with pytest.raises(ValueError, match="Network: layers must differ from each other, got 4 twi"):
-        Network({"block1": Residual(shared), "block2": Residual(shared)})
+        Network({"block1": Residual(wrap(shared)), "block2": Residual(wrap(shared))})

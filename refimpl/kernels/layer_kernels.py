@@ -63,4 +63,4 @@ def compiled_for(array: Any) -> bool:
     """
     if config.DISABLE_JIT or not isinstance(array, np.ndarray):
         return False
-    return array.dtype == np.float32 or array.dtype == np.float64
+    return array.dtype.type in (np.float32, np.float64)

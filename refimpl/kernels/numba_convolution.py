@@ -26,10 +26,11 @@ from refimpl.kernels.numba_patches import (
     add_patches,
     copy,
     cut,
-    empty_frame,
-    fill_frame,
+    frame_shape,
+    framed,
     lay_out_patches,
     matrix_in,
+    unframed,
 )
 
 N_GROUPS = 8
@@ -60,36 +61,37 @@ def convolve(images, weight, stride, padding, bias, out):
     its own.
     """
     bias = np.zeros(len(weight), weight.dtype) if bias is None else bias
+    shape = frame_shape(images.shape[1:], weight.shape[2:], stride, padding, out.shape[3])
+    frames = framed(images, shape, stride, padding)
     n_columns = unpacked_columns(len(weight), weight[0].size)
-    how = prepare(images.shape, weight.shape, stride, padding, out, n_columns)
-    _share_convolution(images, weight.reshape(len(weight), -1), bias, *how, out)
+    tiling = cut(shape, weight.shape[2:], stride, out.shape[2:], n_columns)
+    rooms = rooms_for(tiling, weight, out)
+    _share_convolution(frames, weight.reshape(len(weight), -1), bias, *tiling, *rooms, out)
 
 
 @compiled
-def _share_convolution(images, kernels, bias, tiling, frames, columns, tiles, out):
+def _share_convolution(frames, kernels, bias, steps, n_images, n_rows, columns, tiles, out):
     """Give every thread as many images, and take some from its share until none is left."""
-    batch, n_threads = len(images), len(frames)
+    batch, n_threads = len(frames), len(columns)
     for thread in prange(n_threads):
         end = (thread + 1) * batch // n_threads
-        for b in range(thread * batch // n_threads, end, tiling.n_images):
-            few = slice(b, min(b + tiling.n_images, end))
-            rooms = frames[thread], columns[thread], tiles[thread]
-            _convolve_few(images[few], kernels, bias, tiling, *rooms, out[few])
+        for b in range(thread * batch // n_threads, end, n_images):
+            few = slice(b, min(b + n_images, end))
+            rooms = columns[thread], tiles[thread]
+            _convolve_few(frames[few], kernels, bias, steps, n_rows, *rooms, out[few])
 
 
 @compiled_for_one_thread
-def _convolve_few(images, kernels, bias, tiling, frame, columns, tile, out):
+def _convolve_few(frames, kernels, bias, steps, n_rows, columns, tile, out):
     """Multiply the kernels with one tile after the other."""
     n_images, c_out, h_out, w_out = out.shape
     y = out.reshape(n_images, c_out, h_out * w_out)
-    for p in range(0, h_out, tiling.n_rows):
-        n = min(tiling.n_rows, h_out - p) * w_out
+    for p in range(0, h_out, n_rows):
+        n = min(n_rows, h_out - p) * w_out
         patches = matrix_in(columns, kernels.shape[1], n_images * n)
         products = matrix_in(tile, c_out, n_images * n)
         for b in range(n_images):
-            if p == 0:
-                fill_frame(images[b], tiling, frame)
-            lay_out_patches(frame, tiling, p, w_out, patches[:, b * n : (b + 1) * n])
+            lay_out_patches(frames[b], steps, p, w_out, patches[:, b * n : (b + 1) * n])
         np.dot(kernels, patches, products)
         for b in range(n_images):
             for o in range(c_out):
@@ -111,40 +113,39 @@ def convolution_weight_gradient(dy, images, stride, padding, out):
     out : ndarray, shape (c_out, c_in, kh, kw)
         OUT.
     """
-    n_columns = cached_columns(out[0].size)
-    how = prepare(images.shape, out.shape, stride, padding, dy, n_columns)
+    shape = frame_shape(images.shape[1:], out.shape[2:], stride, padding, dy.shape[3])
+    frames = framed(images, shape, stride, padding)
+    tiling = cut(shape, out.shape[2:], stride, dy.shape[2:], cached_columns(out[0].size))
     sums = np.zeros((N_GROUPS, len(out), out[0].size), out.dtype)
     terms = np.empty((get_num_threads(), *sums.shape[1:]), out.dtype)
-    _share_weight_gradient(dy, images, *how, terms, sums)
+    _share_weight_gradient(dy, frames, *tiling, *rooms_for(tiling, out, dy), terms, sums)
     np.sum(sums, axis=0, out=out.reshape(sums.shape[1:]))
 
 
 @compiled
-def _share_weight_gradient(dy, images, tiling, frames, columns, tiles, terms, sums):
+def _share_weight_gradient(dy, frames, steps, n_images, n_rows, columns, tiles, terms, sums):
     """Give every thread as many groups of images; each group has a sum of its own."""
-    batch, n_threads = len(images), len(frames)
+    batch, n_threads, n_groups = len(frames), len(columns), len(sums)
     for thread in prange(n_threads):
-        rooms = frames[thread], columns[thread], tiles[thread], terms[thread]
-        for group in range(thread * N_GROUPS // n_threads, (thread + 1) * N_GROUPS // n_threads):
-            end = (group + 1) * batch // N_GROUPS
-            for b in range(group * batch // N_GROUPS, end, tiling.n_images):
-                few = slice(b, min(b + tiling.n_images, end))
-                _add_weight_gradient(dy[few], images[few], tiling, *rooms, sums[group])
+        rooms = columns[thread], tiles[thread], terms[thread]
+        for group in range(thread * n_groups // n_threads, (thread + 1) * n_groups // n_threads):
+            end = (group + 1) * batch // n_groups
+            for b in range(group * batch // n_groups, end, n_images):
+                few = slice(b, min(b + n_images, end))
+                _add_weight_gradient(dy[few], frames[few], steps, n_rows, *rooms, sums[group])
 
 
 @compiled_for_one_thread
-def _add_weight_gradient(dy, images, tiling, frame, columns, tile, term, total):
+def _add_weight_gradient(dy, frames, steps, n_rows, columns, tile, term, total):
     """Multiply the gradients of one tile of patches after the other with the patches."""
     n_images, c_out, h_out, w_out = dy.shape
     gradients = dy.reshape(n_images, c_out, h_out * w_out)
-    for p in range(0, h_out, tiling.n_rows):
-        n = min(tiling.n_rows, h_out - p) * w_out
+    for p in range(0, h_out, n_rows):
+        n = min(n_rows, h_out - p) * w_out
         patches = matrix_in(columns, total.shape[1], n_images * n)
         of_tile = matrix_in(tile, c_out, n_images * n)
         for b in range(n_images):
-            if p == 0:
-                fill_frame(images[b], tiling, frame)
-            lay_out_patches(frame, tiling, p, w_out, patches[:, b * n : (b + 1) * n])
+            lay_out_patches(frames[b], steps, p, w_out, patches[:, b * n : (b + 1) * n])
             copy(gradients[b, :, p * w_out : p * w_out + n], of_tile[:, b * n : (b + 1) * n])
         np.dot(of_tile, patches.T, term)
         for i in range(total.shape[0]):
@@ -166,41 +167,41 @@ def convolution_image_gradient(dy, weight, stride, padding, out):
     out : ndarray, shape (batch, c_in, height, width)
         OUT.
     """
+    shape = frame_shape(out.shape[1:], weight.shape[2:], stride, padding, dy.shape[3])
+    frames = np.zeros((len(out), *shape), out.dtype)
     n_columns = unpacked_columns(len(weight), weight[0].size)
-    how = prepare(out.shape, weight.shape, stride, padding, dy, n_columns)
-    _share_image_gradient(dy, weight.reshape(len(weight), -1), *how, out)
+    tiling = cut(shape, weight.shape[2:], stride, dy.shape[2:], n_columns)
+    rooms = rooms_for(tiling, weight, dy)
+    _share_image_gradient(dy, weight.reshape(len(weight), -1), *tiling, *rooms, frames)
+    unframed(frames, stride, padding, out)
 
 
 @compiled
-def _share_image_gradient(dy, kernels, tiling, frames, columns, tiles, out):
+def _share_image_gradient(dy, kernels, steps, n_images, n_rows, columns, tiles, frames):
     """Share out the images as `_share_convolution` does."""
-    batch, n_threads = len(dy), len(frames)
+    batch, n_threads = len(dy), len(columns)
     for thread in prange(n_threads):
         end = (thread + 1) * batch // n_threads
-        for b in range(thread * batch // n_threads, end, tiling.n_images):
-            few = slice(b, min(b + tiling.n_images, end))
-            rooms = frames[thread], columns[thread], tiles[thread]
-            _send_back_few(dy[few], kernels, tiling, *rooms, out[few])
+        for b in range(thread * batch // n_threads, end, n_images):
+            few = slice(b, min(b + n_images, end))
+            rooms = columns[thread], tiles[thread]
+            _send_back_few(dy[few], kernels, steps, n_rows, *rooms, frames[few])
 
 
 @compiled_for_one_thread
-def _send_back_few(dy, kernels, tiling, frame, columns, tile, out):
+def _send_back_few(dy, kernels, steps, n_rows, columns, tile, frames):
     """Multiply the transposed kernels with the gradients of one tile after the other."""
     n_images, c_out, h_out, w_out = dy.shape
     gradients = dy.reshape(n_images, c_out, h_out * w_out)
-    for p in range(0, h_out, tiling.n_rows):
-        n = min(tiling.n_rows, h_out - p) * w_out
+    for p in range(0, h_out, n_rows):
+        n = min(n_rows, h_out - p) * w_out
         patches = matrix_in(columns, kernels.shape[1], n_images * n)
         of_tile = matrix_in(tile, c_out, n_images * n)
         for b in range(n_images):
             copy(gradients[b, :, p * w_out : p * w_out + n], of_tile[:, b * n : (b + 1) * n])
         np.dot(kernels.T, of_tile, patches)
         for b in range(n_images):
-            if p == 0:
-                frame[:] = 0
-            add_patches(patches[:, b * n : (b + 1) * n], tiling, p, w_out, frame)
-            if p + tiling.n_rows >= h_out:
-                empty_frame(frame, tiling, out[b])
+            add_patches(patches[:, b * n : (b + 1) * n], steps, p, w_out, frames[b])
 
 
 def unpacked_columns(c_out, n_weights):
@@ -225,31 +226,24 @@ def cached_columns(n_weights):
     return min(max(CACHED // n_weights, LEAST_COLUMNS), MOST_COLUMNS)
 
 
-def prepare(image_shape, weight_shape, stride, padding, like, n_columns):
-    """Choose tiles, and take the memory that the threads need before they begin.
+def rooms_for(tiling, weight, like):
+    """Take the memory that the threads need, before they begin.
 
     Parameters
     ----------
-    image_shape, weight_shape : tuple of int
-        ``(batch, c_in, height, width)`` and ``(c_out, c_in, kh, kw)``.
-    stride, padding : int
-        Of the convolution.
+    tiling : Tiling
+        From `refimpl.kernels.numba_patches.cut`.
+    weight : ndarray, shape (c_out, c_in, kh, kw)
+        Whose shape counts.
     like : ndarray, shape (batch, c_out, h_out, w_out)
-        Of which shape and dtype count.
-    n_columns : int
-        Patches in a tile, about.
+        Whose width and dtype count.
 
     Returns
     -------
-    tiling : Tiling
-        From `cut`.
-    frames, columns, tiles : ndarray
-        For each thread a frame of zeros, room for a tile's patches, and for what they give or are
-        given in every output channel.
+    columns, tiles : ndarray
+        For each thread room for a tile's patches, and for what they give or are given in every
+        output channel.
     """
-    (c_out, c_in, kh, kw), grid = weight_shape, like.shape[2:]
-    tiling, frame_shape = cut(image_shape[1:], (kh, kw), stride, padding, grid, n_columns)
-    n_threads, n = get_num_threads(), tiling.n_images * tiling.n_rows * grid[1]
-    frames = np.zeros((n_threads, *frame_shape), like.dtype)
-    columns = np.empty((n_threads, c_in * kh * kw * n), like.dtype)
-    return tiling, frames, columns, np.empty((n_threads, c_out * n), like.dtype)
+    n_threads, n = get_num_threads(), tiling.n_images * tiling.n_rows * like.shape[3]
+    columns = np.empty((n_threads, weight[0].size * n), like.dtype)
+    return columns, np.empty((n_threads, len(weight) * n), like.dtype)

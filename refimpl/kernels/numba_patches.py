@@ -1,12 +1,14 @@
-"""Patches of an image as columns of a matrix, and back: copying runs of memory.
+"""Patches of images as columns of a matrix, and back: copying runs of memory.
 
-The definitions are `refimpl.nn.im2col` and `refimpl.nn.col2im`. Here an image is copied into a
-frame first, in which each row of patches is a run of memory, whatever the stride and the padding;
-what is left are loops that copy or add runs, in vector registers and without a branch.
+The definitions are `refimpl.nn.im2col` and `refimpl.nn.col2im`. Here images are copied into frames
+first, in which each row of patches is a run of memory, whatever the stride and the padding; what
+is left to compile are loops that copy or add runs, in vector registers and without a branch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -29,54 +31,42 @@ class Tiling(NamedTuple):
 
     Attributes
     ----------
-    stride, padding : int
-        As for `refimpl.nn.im2col`.
     steps : ndarray of int, shape (kh * kw,)
         How far behind the first pixel of its channel a frame has each pixel of the first patch.
     n_images, n_rows : int
         Of a tile: all rows of patches of several images, or some rows of one.
     """
 
-    stride: int
-    padding: int
     steps: np.ndarray
     n_images: int
     n_rows: int
 
 
-def cut(image_shape, kernel_shape, stride, padding, grid, n_columns):
-    """Choose tiles of about as many patches as asked for, and frames that suit them.
+def cut(frame_shape, kernel_shape, stride, grid, n_columns):
+    """Choose tiles of about as many patches as asked for.
 
     Parameters
     ----------
-    image_shape : tuple of int
-        ``(c_in, height, width)``.
+    frame_shape : tuple of int
+        From `frame_shape`.
     kernel_shape, grid : tuple of int
         ``(kh, kw)``, and ``(h_out, w_out)`` of `refimpl.nn.lowering.patch_grid`.
-    stride, padding : int
+    stride : int
         Of the convolution.
     n_columns : int
         At least 1.
 
     Returns
     -------
-    tiling : Tiling
+    Tiling
         If a tile is some rows of one image, then as many as fill whole registers where there is
         such a number.
-    frame_shape : tuple of int
-        ``(c_in, min(kh, stride), min(kw, stride), height, width)``. A frame is an image with its
-        padding, its rows and columns sorted by their remainders modulo the stride: what patches
-        side by side have in one place of theirs is side by side in a frame. At stride 1 a frame
-        is the padded image itself. It is wide enough to add a row of patches by whole `LANES`.
     """
-    (kh, kw), w_out = kernel_shape, grid[1]
-    height, width = (-(-(size + 2 * padding) // stride) for size in image_shape[1:])
-    width = max(width, (kw - 1) // stride + -(-w_out // LANES) * LANES)
-    i, j = np.arange(kh)[:, None], np.arange(kw)
-    phases = i % stride * min(kw, stride) + j % stride
-    steps = ((phases * height + i // stride) * width + j // stride).ravel()
-    frame_shape = (image_shape[0], min(kh, stride), min(kw, stride), height, width)
-    return Tiling(stride, padding, steps, *_tile_shape(grid, n_columns)), frame_shape
+    i, j = np.arange(kernel_shape[0])[:, None], np.arange(kernel_shape[1])
+    _, _, n_phases, height, width = frame_shape
+    phases = i % stride * n_phases + j % stride
+    steps = (phases * height + i // stride) * width + j // stride
+    return Tiling(steps.ravel(), *_tile_shape(grid, n_columns))
 
 
 def _tile_shape(grid, n_columns):
@@ -89,99 +79,98 @@ def _tile_shape(grid, n_columns):
     return 1, next(full, n_rows)
 
 
-@compiled_for_one_thread
-def fill_frame(image, tiling, frame):
-    """Copy an image into a frame, whose padding holds zeros already.
+def frame_shape(image_shape, kernel_shape, stride, padding, w_out):
+    """Give the shape of a frame that has room for an image.
 
     Parameters
     ----------
-    image : ndarray of float32 or float64, shape (channels, height, width)
-        IN.
-    tiling : Tiling
-        IN.
-    frame : ndarray, shape as `cut` says
-        OUT. Its padding is not written.
-
-    Notes
-    -----
-    Stride 1 has a branch of its own, in which it is a constant: the compiler then sees that
-    neighbours are copied.
-    """
-    if tiling.stride == 1:
-        _sort_pixels(image, 1, tiling.padding, frame)
-    else:
-        _sort_pixels(image, tiling.stride, tiling.padding, frame)
-
-
-@compiled_for_one_thread
-def empty_frame(frame, tiling, image):
-    """Copy an image out of a frame again; pixels that the frame does not have become zeros.
-
-    Parameters
-    ----------
-    frame, tiling
-        IN. As for `fill_frame`.
-    image : ndarray, shape (channels, height, width)
-        OUT.
-    """
-    if frame.shape[1] * frame.shape[2] < tiling.stride**2:
-        image[:] = 0
-    if tiling.stride == 1:
-        _unsort_pixels(frame, 1, tiling.padding, image)
-    else:
-        _unsort_pixels(frame, tiling.stride, tiling.padding, image)
-
-
-@compiled_for_one_thread
-def _sort_pixels(image, stride, padding, frame):
-    for a in range(frame.shape[1]):
-        top, bottom = inside(a, stride, padding, image.shape[1])
-        for b in range(frame.shape[2]):
-            left, right = inside(b, stride, padding, image.shape[2])
-            for c in range(len(image)):
-                for y in range(top, bottom):
-                    row = image[c, y * stride + a - padding]
-                    for x in range(left, right):
-                        frame[c, a, b, y, x] = row[x * stride + b - padding]
-
-
-@compiled_for_one_thread
-def _unsort_pixels(frame, stride, padding, image):
-    for a in range(frame.shape[1]):
-        top, bottom = inside(a, stride, padding, image.shape[1])
-        for b in range(frame.shape[2]):
-            left, right = inside(b, stride, padding, image.shape[2])
-            for c in range(len(image)):
-                for y in range(top, bottom):
-                    row = image[c, y * stride + a - padding]
-                    for x in range(left, right):
-                        row[x * stride + b - padding] = frame[c, a, b, y, x]
-
-
-@compiled_for_one_thread
-def inside(remainder, stride, padding, size):
-    """Which of the rows of a frame with this remainder are rows of the image, not of its padding?
+    image_shape : tuple of int
+        ``(channels, height, width)``.
+    kernel_shape : tuple of int
+        ``(kh, kw)``.
+    stride, padding : int
+        As for `refimpl.nn.im2col`.
+    w_out : int
+        Patches side by side.
 
     Returns
     -------
     tuple of int
-        ``(first, last)``, `last` excluded: those with
-        ``0 <= row * stride + remainder - padding < size``.
+        ``(channels, min(kh, stride), min(kw, stride), height, width)``. A frame is an image with
+        its padding, its rows and columns sorted by their remainders modulo the stride: what
+        patches side by side have in one place of theirs is side by side in a frame. At stride 1 a
+        frame is the padded image itself. It is wide enough to add a row of patches by whole
+        `LANES`.
     """
-    first = max(padding - remainder + stride - 1, 0) // stride
-    return first, max((size - 1 - remainder + padding) // stride + 1, first)
+    (kh, kw), (channels, *sides) = kernel_shape, image_shape
+    height, width = (-(-(side + 2 * padding) // stride) for side in sides)
+    width = max(width, (kw - 1) // stride + -(-w_out // LANES) * LANES)
+    return channels, min(kh, stride), min(kw, stride), height, width
+
+
+def framed(images, shape, stride, padding):
+    """Copy images into frames.
+
+    Parameters
+    ----------
+    images : ndarray of float32 or float64, shape (batch, channels, height, width)
+        C-contiguous.
+    shape : tuple of int
+        From `frame_shape`.
+    stride, padding : int
+        As there.
+
+    Returns
+    -------
+    ndarray, shape (batch, *shape)
+        A view of the images where a frame is an image.
+    """
+    if stride == 1 and images.shape[1:] == (shape[0], *shape[3:]):
+        return images.reshape(-1, *shape)
+    frames = np.zeros((len(images), *shape), images.dtype)
+    for in_frame, in_image in _phases(images.shape[2:], shape, stride, padding):
+        frames[in_frame] = images[in_image]
+    return frames
+
+
+def unframed(frames, stride, padding, out):
+    """Copy images out of frames again; pixels of no frame become zeros.
+
+    Parameters
+    ----------
+    frames, stride, padding
+        As `framed` has them.
+    out : ndarray, shape (batch, channels, height, width)
+        OUT.
+    """
+    if frames.shape[2] * frames.shape[3] < stride**2:
+        out[...] = 0
+    for in_frame, in_image in _phases(out.shape[2:], frames.shape[1:], stride, padding):
+        out[in_image] = frames[in_frame]
+
+
+def _phases(sides, shape, stride, padding) -> Iterator[tuple]:
+    """For each pair of remainders, where its pixels are in frames and where in images."""
+    for remainders in product(range(shape[1]), range(shape[2])):
+        in_frame, in_image = [slice(None)] * 2 + list(remainders), [slice(None)] * 2
+        for remainder, side in zip(remainders, sides, strict=True):
+            start = (remainder - padding) % stride
+            first = (start + padding - remainder) // stride
+            in_frame.append(slice(first, first + len(range(start, side, stride))))
+            in_image.append(slice(start, None, stride))
+        yield tuple(in_frame), tuple(in_image)
 
 
 @compiled_for_one_thread
-def lay_out_patches(frame, tiling, first_row, w_out, columns):
+def lay_out_patches(frame, steps, first_row, w_out, columns):
     """Copy each patch of some rows of patches into a column, as `refimpl.nn.im2col` orders them.
 
     Parameters
     ----------
-    frame : ndarray, shape as `cut` says
+    frame : ndarray, shape as `frame_shape` says
         IN.
-    tiling : Tiling
-        IN.
+    steps : ndarray of int
+        IN. Of the `Tiling`.
     first_row, w_out : int
         IN. The first row of patches, and how many there are in a row.
     columns : ndarray, shape (channels * kh * kw, n_rows * w_out)
@@ -194,7 +183,7 @@ def lay_out_patches(frame, tiling, first_row, w_out, columns):
     pixels, rest = frame.reshape(len(frame), -1), w_out % REGISTER
     row = 0
     for c in range(len(pixels)):
-        for step in tiling.steps:
+        for step in steps:
             start = step + first_row * frame.shape[4]
             for column in range(0, columns.shape[1], w_out):
                 for q in range(0, w_out - rest, REGISTER):
@@ -209,16 +198,16 @@ def lay_out_patches(frame, tiling, first_row, w_out, columns):
 
 
 @compiled_for_one_thread
-def add_patches(columns, tiling, first_row, w_out, frame):
+def add_patches(columns, steps, first_row, w_out, frame):
     """Add each column to the pixels of a frame that it stands for, as `refimpl.nn.col2im`.
 
     Parameters
     ----------
     columns : ndarray, shape (channels * kh * kw, n_rows * w_out)
         IN. Its rows are contiguous.
-    tiling, first_row, w_out
+    steps, first_row, w_out
         IN. As for `lay_out_patches`.
-    frame : ndarray, shape as `cut` says
+    frame : ndarray, shape as `frame_shape` says
         OUT. Is added to.
 
     Notes
@@ -231,7 +220,7 @@ def add_patches(columns, tiling, first_row, w_out, frame):
     pixels, rest = frame.reshape(len(frame), -1), w_out % LANES
     row = 0
     for c in range(len(pixels)):
-        for step in tiling.steps:
+        for step in steps:
             start = step + first_row * frame.shape[4]
             for column in range(0, columns.shape[1], w_out):
                 for q in range(0, w_out - rest, LANES):

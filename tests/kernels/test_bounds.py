@@ -11,22 +11,13 @@ from numpy.lib.stride_tricks import as_strided
 from refimpl.formats import CSR
 from refimpl.kernels import KERNELS, Kernel
 from support.formats import FORMATS, corrupted
-
-GUARD = 256  # entries on either side of an array; four panels of registers
+from support.guards import assert_guards_hold, guarded
 
 every_kernel = pytest.mark.parametrize(
     "kernel",
     [kernel for kernel in KERNELS if kernel.module == "numpy"],
     ids=lambda kernel: f"{kernel.format.__name__}-{kernel.name}",
 )
-
-
-def guarded(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same entries between guards of NaN, and all of that memory."""
-    room = np.full(array.size + 2 * GUARD, np.nan, array.dtype)
-    between = room[GUARD : GUARD + array.size].reshape(array.shape)
-    between[...] = array
-    return between, room
 
 
 def check_bounds(kernel, max_examples, phases=tuple(Phase)):
@@ -47,7 +38,7 @@ def check_bounds(kernel, max_examples, phases=tuple(Phase)):
         out, room = guarded(np.zeros((left.shape[0], *x.shape[1:]), left.dtype))
         kernel.run(a, x, out)
         np.testing.assert_array_equal(out, left @ x)  # whole numbers: no rounding
-        assert np.isnan([room[:GUARD], room[GUARD + out.size :]]).all()
+        assert_guards_hold(room)
 
     battery()
 

@@ -51,12 +51,13 @@ def run_once(setting: dict[str, Any], seed: int) -> dict[str, Any]:
     Returns
     -------
     dict
-        For each network ``<name>_seconds``, the median of a pass, of the processor's time; ``<name>_speedup`` over the
-        whole LeNet-5, the median of the ratios round by round; ``<name>_flops`` of one image, and
-        the ``<name>_widths`` of its four layers. The cuts are ``dense``, ``masked`` (half of each
-        group's channels are zero), ``half``, ``quarter`` and ``tenth`` of the FLOPs, and
-        ``half_in_eights``, whose widths are multiples of 8. Of the second convolution alone, the
-        widths 8 to 50 are ``conv2_8`` to ``conv2_50``, after ``dense``.
+        For each network ``<name>_seconds``, the median of a pass by the processor's clock;
+        ``<name>_speedup`` over the whole LeNet-5, the median of the ratios round by round;
+        ``<name>_flops`` of one image, and the ``<name>_widths`` of its four layers. The cuts are
+        ``dense``, ``masked`` (half of each group's channels are zero), ``half``, ``quarter`` and
+        ``tenth`` of the FLOPs, and ``half_in_eights``, whose widths are multiples of 8. Of the
+        second convolution alone, the widths 8 to 50 are ``conv2_8`` to ``conv2_50``, after
+        ``dense``.
 
     Raises
     ------

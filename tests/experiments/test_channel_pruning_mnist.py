@@ -51,5 +51,5 @@ def test_recorded_pruning_comes_from_committed_code(recorded):
 def test_recorded_lenet5_of_half_the_flops_is_within_half_a_point_of_dense(recorded):
     (results,) = [g["results"] for g in recorded["settings"] if g["setting"] == {"flops": 0.5}]
     assert all(flops <= 0.5 for flops in results["flops"]["values"])
-    assert results["dense"]["mean"] >= 0.985
+    assert results["dense"]["mean"] >= 0.99
     assert results["dense"]["mean"] - results["fine_tuned"]["mean"] <= 0.005

@@ -10,16 +10,22 @@ through main memory. Here
 * a tile is so small, where that is possible, that BLAS multiplies the arrays as they lie. It
   copies the factors of a larger product into an order of its own first.
 
-A gradient that is summed over the batch is summed in `N_GROUPS` parts, whatever the number of
-threads: the bits are the same on any.
+Threads share the images, and BLAS multiplies a tile on the thread that laid it out. A gradient
+that is summed over the batch is summed in `N_GROUPS` parts, whatever the number of threads: the
+bits are the same on any.
 
 They trust their arguments, which the layers check, and take C-contiguous arrays only.
 """
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from functools import cache
+
 import numpy as np
+import scipy.linalg  # noqa: F401  Numba calls its BLAS: loaded here, a limit reaches it
 from numba import get_num_threads, prange
+from threadpoolctl import ThreadpoolController
 
 from refimpl.kernels.numba_csr import compiled, compiled_for_one_thread
 from refimpl.kernels.numba_patches import (
@@ -66,7 +72,8 @@ def convolve(images, weight, stride, padding, bias, out):
     n_columns = unpacked_columns(len(weight), weight[0].size)
     tiling = cut(shape, weight.shape[2:], stride, out.shape[2:], n_columns)
     rooms = rooms_for(tiling, weight, out)
-    _share_convolution(frames, weight.reshape(len(weight), -1), bias, *tiling, *rooms, out)
+    with one_blas_thread():
+        _share_convolution(frames, weight.reshape(len(weight), -1), bias, *tiling, *rooms, out)
 
 
 @compiled
@@ -118,7 +125,9 @@ def convolution_weight_gradient(dy, images, stride, padding, out):
     tiling = cut(shape, out.shape[2:], stride, dy.shape[2:], cached_columns(out[0].size))
     sums = np.zeros((N_GROUPS, len(out), out[0].size), out.dtype)
     terms = np.empty((get_num_threads(), *sums.shape[1:]), out.dtype)
-    _share_weight_gradient(dy, frames, *tiling, *rooms_for(tiling, out, dy), terms, sums)
+    rooms = rooms_for(tiling, out, dy)
+    with one_blas_thread():
+        _share_weight_gradient(dy, frames, *tiling, *rooms, terms, sums)
     np.sum(sums, axis=0, out=out.reshape(sums.shape[1:]))
 
 
@@ -172,7 +181,8 @@ def convolution_image_gradient(dy, weight, stride, padding, out):
     n_columns = unpacked_columns(len(weight), weight[0].size)
     tiling = cut(shape, weight.shape[2:], stride, dy.shape[2:], n_columns)
     rooms = rooms_for(tiling, weight, dy)
-    _share_image_gradient(dy, weight.reshape(len(weight), -1), *tiling, *rooms, frames)
+    with one_blas_thread():
+        _share_image_gradient(dy, weight.reshape(len(weight), -1), *tiling, *rooms, frames)
     unframed(frames, stride, padding, out)
 
 
@@ -247,3 +257,19 @@ def rooms_for(tiling, weight, like):
     n_threads, n = get_num_threads(), tiling.n_images * tiling.n_rows * like.shape[3]
     columns = np.empty((n_threads, weight[0].size * n), like.dtype)
     return columns, np.empty((n_threads, len(weight) * n), like.dtype)
+
+
+def one_blas_thread() -> AbstractContextManager:
+    """Keep BLAS from starting threads of its own, for as long as a ``with`` block lasts.
+
+    Notes
+    -----
+    Two threads that each ask BLAS for two wait for each other. The numbers of before come back at
+    the end of the block.
+    """
+    return _blas_libraries().limit(limits=1)
+
+
+@cache  # looking for them takes milliseconds, setting their threads microseconds
+def _blas_libraries() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from refimpl.kernels import numba_convolution
 from refimpl.kernels.numba_convolution import (
@@ -17,6 +18,7 @@ from refimpl.kernels.numba_convolution import (
     convolution_image_gradient,
     convolution_weight_gradient,
     convolve,
+    one_blas_thread,
     unpacked_columns,
 )
 from refimpl.nn.convolution import convolve as definition
@@ -55,6 +57,18 @@ def test_convolutions_have_the_same_bits_on_any_number_of_threads(batch, set_thr
     alone = results(batch)
     set_threads(2)
     assert results(batch) == alone
+
+
+def blas_threads():
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_blas_has_one_thread_within_and_as_many_as_before_behind():
+    with threadpool_limits(2):
+        before = blas_threads()
+        with one_blas_thread():
+            assert blas_threads() == {1}
+        assert blas_threads() == before
 
 
 @pytest.mark.parametrize(("c_out", "n_weights"), SHAPES)

@@ -70,9 +70,10 @@ def train_prune_train(
     >>> seen
     [0.0, 0.5]
     """
-    train(network)
-    apply_masks(network, shaped_masks(network, rule, saliency=saliency, ignore=ignore))
-    train(network)
+    train(network)  # dense
+    masks = shaped_masks(network, rule, saliency=saliency, ignore=ignore)
+    apply_masks(network, masks)
+    train(network)  # sparse, from the first step of the schedule on
 
 
 class StraightThrough:

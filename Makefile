@@ -86,13 +86,15 @@ check-book: $(READY_ALL) ## check the built book: links, ids, and every page in 
 # take a core from the contender after them.
 POOLS := MKL_THREADING_LAYER=GNU GOMP_SPINCOUNT=10000 OPENBLAS_THREAD_TIMEOUT=20
 
-bench: ## measure every kernel beside SciPy, MKL and PyTorch, anew each time
+bench: ## measure every kernel and training steps beside SciPy, MKL and PyTorch, anew each time
 	rm -rf _build/bench
 	$(MAKE) resume-bench
 
 resume-bench: $(READY_BENCH) ## go on with a bench that was stopped
 	$(POOLS) $(BIN)/python -m refimpl run kernel_grid \
 	  --folder _build/bench --summary book/results/kernels.json
+	$(POOLS) $(BIN)/python -m refimpl run dense_step \
+	  --folder _build/bench --summary book/results/dense_step.json
 
 clean: ## remove what was built; .venv stays
 	rm -rf _build build *.egg-info .numba_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .coverage htmlcov

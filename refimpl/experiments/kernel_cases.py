@@ -24,17 +24,11 @@ from refimpl.experiments.peer_products import (
     dense_products,
     products,
     sampled_products,
-    training_steps,
     transposed_products,
 )
 from refimpl.formats import BSR, CSC, CSR, SparseMatrix, TwoFour
-from refimpl.nn import SGD, Network, softmax_cross_entropy
-from refimpl.nn.models import lenet_300_100
 
 Setting = dict[str, Any]
-
-LR = 0.01
-CHECKED_STEPS = 5
 
 
 class Case(NamedTuple):
@@ -156,25 +150,6 @@ def variants_case(setting: Setting, rng: np.random.Generator) -> Case:
     return _product_case({"dense": lambda: w @ x} | found, w, x)
 
 
-def training_case(setting: Setting, rng: np.random.Generator) -> Case:
-    """Take a step of SGD with the dense LeNet-300-100, and return the loss before it.
-
-    Every engine has taken the same few steps already, so that a wrong gradient shows in the loss.
-    """
-    network, wide = (lenet_300_100(rng=rng, dtype=dtype) for dtype in (np.float32, np.float64))
-    wide.load_state({name: value.astype(np.float64) for name, value in network.state().items()})
-    x = rng.standard_normal((setting["batch"], 784), np.float32)
-    y = rng.integers(0, 10, setting["batch"])
-    values = [parameter.value for parameter in network.parameters()]
-    steps = training_steps(values, x, y, lr=LR) | {"refimpl": _training_step(network, x, y)}
-    exact = _training_step(wide, x.astype(np.float64), y)
-    for step in (*steps.values(), exact):
-        for _ in range(CHECKED_STEPS):
-            step()
-    n_weights = sum(weight.size for weight in network.weights().values())
-    return Case(steps, np.array(exact()), np.array(1e-5), (300, 784), n_weights)
-
-
 # Whom and what each kind of setting compares.
 CASES: dict[str, Callable[[Setting, np.random.Generator], Case | None]] = {
     "cores": csr_case,
@@ -187,7 +162,6 @@ CASES: dict[str, Callable[[Setting, np.random.Generator], Case | None]] = {
     "transposed": transposed_case,
     "sddmm": sddmm_case,
     "variants": variants_case,
-    "training": training_case,
 }
 
 
@@ -240,15 +214,3 @@ def _run(kernel: kernels.Kernel, a: SparseMatrix, x: np.ndarray, n_rows: int) ->
     out = np.empty((n_rows, *x.shape[1:]), np.float32)
     kernel.run(a, x, out)
     return out
-
-
-def _training_step(network: Network, x: np.ndarray, y: np.ndarray) -> Product:
-    optimizer = SGD(network.parameters(), lr=LR)
-
-    def step() -> float:
-        loss, dlogits = softmax_cross_entropy(network.forward(x, training=True), y)
-        network.backward(dlogits)
-        optimizer.step()
-        return loss
-
-    return step

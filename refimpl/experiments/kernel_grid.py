@@ -1,9 +1,9 @@
 """Is sparse really faster: every kernel on a grid, beside dense BLAS, SciPy, MKL and PyTorch.
 
 Products with CSR, BSR and 2:4, with masks drawn at random and masks of pruned networks, on one
-thread and on two; products with the transpose, gradients at a pattern, a training step. Each
-result is checked before it is timed, and the contenders take turns. Start it with ``make bench``,
-on a machine that does nothing else.
+thread and on two; products with the transpose, gradients at a pattern. Each result is checked
+before it is timed, and the contenders take turns. Start it with ``make bench``, on a machine that
+does nothing else. Training steps are timed by `refimpl.experiments.dense_step`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,6 @@ SETTINGS = (
     *_grid("variants", ONE, format=["CSC"], sparsity=[0.9], batch=[1, 64, 256], **BOTH),
     *_grid("variants", ONE, format=["BSR"], block=[4, 16], sparsity=[0.8], batch=[256], **BOTH),
     *_grid("variants", ONE, format=["TwoFour"], batch=[256], transposed=[False]),
-    {"kind": "training", "batch": 100, "threads": 1},
 )
 SEEDS = (0,)
 
@@ -114,15 +113,39 @@ def run_once(setting: dict[str, Any], seed: int) -> dict[str, Any]:
         if case is None:
             return {"missing": f"no {setting['file']} below $REFIMPL_DATA/dlmc"}
         case.check()
-        measured = (_cores if setting["kind"] == "cores" else _times)(case, setting)
+        if setting["kind"] == "cores":
+            measured = _cores(case, setting)
+        else:
+            rounds = setting.get("rounds", ROUNDS)
+            measured = times_of(case.products, setting["threads"], rounds)
     return {"rows": case.shape[0], "columns": case.shape[1], "nnz": case.nnz, **measured}
 
 
-def _times(case: Case, setting: dict[str, Any]) -> dict[str, float]:
-    """Time the contenders; on one thread by a clock that stops while another program runs."""
-    clock = time.process_time if setting["threads"] == 1 else time.perf_counter
-    rounds = setting.get("rounds", ROUNDS)
-    times = compare(case.products, repeats=rounds, lead_in=LEAD_IN, clock=clock)
+def clock_for(threads: int) -> Callable[[], float]:
+    """Give a clock that stops while another program runs, where there is one: on one thread."""
+    return time.process_time if threads == 1 else time.perf_counter
+
+
+def times_of(
+    products: dict[str, Callable[[], object]], threads: int, rounds: int
+) -> dict[str, float]:
+    """Time contenders in turns, by `clock_for` their threads.
+
+    Parameters
+    ----------
+    products : dict of str to callable
+        The first is the one to be faster than.
+    threads : int
+        That they are pinned to.
+    rounds : int
+        Samples of each.
+
+    Returns
+    -------
+    dict of str to float
+        As `run_once`.
+    """
+    times = compare(products, repeats=rounds, lead_in=LEAD_IN, clock=clock_for(threads))
     baseline = next(iter(times.values()))
     result = {}
     for name, measured in times.items():
@@ -178,12 +201,23 @@ def condense(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
             record["cores"][str(setting["threads"])] = _named(result, "_cores")
         else:
             sizes = {key: result[key] for key in ("rows", "columns", "nnz")}
-            record["runs"].append(setting | sizes | {"times": _all_times(result)})
+            record["runs"].append(setting | sizes | {"times": all_times(result)})
     return record
 
 
-def _all_times(result: dict[str, Any]) -> dict[str, list[float]]:
-    """Give what is recorded of each contender, times in microseconds."""
+def all_times(result: dict[str, Any]) -> dict[str, list[float]]:
+    """Give what is recorded of each contender, times in microseconds.
+
+    Parameters
+    ----------
+    result : dict
+        From `times_of`; other keys do no harm.
+
+    Returns
+    -------
+    dict of str to list of float
+        From each contender to its `NUMBERS`, to four digits.
+    """
     columns = [_named(result, f"_{key}") for key in NUMBERS]
     scales = (1e6, 1e6, 1, 1, 1)
     return {

@@ -113,56 +113,6 @@ def torch_matrix(a: Any) -> Any:
         return make(*arrays, size=a.shape)
 
 
-def training_steps(
-    parameters: list[np.ndarray], x: np.ndarray, y: np.ndarray, *, lr: float
-) -> dict[str, Product]:
-    """Train a multi-layer perceptron with ReLU by SGD, by every peer that can.
-
-    Parameters
-    ----------
-    parameters : list of ndarray of float32
-        Weight (n_out, n_in) and bias (n_out,) of each layer in turn; copied.
-    x : ndarray of float32, shape (batch, n_in)
-        One batch.
-    y : ndarray of int64, shape (batch,)
-        Its labels.
-    lr : float
-        Learning rate.
-
-    Returns
-    -------
-    dict of str to callable
-        ``torch``: takes one step at each call, and returns the loss before it.
-    """
-    if isinstance(pytorch := peers.torch(), str):
-        return {}
-    network = _torch_mlp(parameters)
-    optimizer = pytorch.optim.SGD(network.parameters(), lr=lr)
-    tensor_x, tensor_y = pytorch.from_numpy(x), pytorch.from_numpy(y)
-
-    def step() -> Any:
-        optimizer.zero_grad()
-        loss = pytorch.nn.functional.cross_entropy(network(tensor_x), tensor_y)
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
-
-    return {"torch": step}
-
-
-def _torch_mlp(parameters: list[np.ndarray]) -> Any:
-    nn = peers.torch().nn
-    linear = [nn.Linear(*weight.shape[::-1]) for weight in parameters[::2]]
-    layers = [
-        layer for pair in zip(linear, [nn.ReLU()] * len(linear), strict=True) for layer in pair
-    ]
-    network = nn.Sequential(*layers[:-1])  # no ReLU after the last
-    with peers.torch().no_grad():
-        for parameter, value in zip(network.parameters(), parameters, strict=True):
-            parameter.copy_(peers.torch().from_numpy(value))
-    return network
-
-
 def _kept(a: Any, x: np.ndarray, *, transposed: bool = False) -> KeptHandle:
     n_columns = 1 if x.ndim == 1 else x.shape[1]
     return KeptHandle(peers.mkl_library(), a, n_columns, transposed=transposed)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from refimpl import kernels
-from refimpl.experiments import kernel_cases, kernel_inputs, peers
+from refimpl.experiments import kernel_cases, kernel_inputs
 from refimpl.experiments.kernel_cases import CASES, Case
 
 SMALL = {"rows": 32, "columns": 16, "sparsity": 0.75, "batch": 5, "threads": 1}
@@ -27,7 +27,6 @@ SETTINGS = {
     "variants, BSR": {**VARIANT, "format": "BSR"},
     "variants, TwoFour": {**VARIANT, "format": "TwoFour"},
     "variants, a vector": {**VARIANT, "format": "CSR", "batch": 1},
-    "training": {"batch": 4},
 }
 
 
@@ -40,7 +39,7 @@ def test_products_of_a_case_are_right(name):
     case_of(name).check()
 
 
-@pytest.mark.parametrize("name", [name for name in SETTINGS if name != "training"])
+@pytest.mark.parametrize("name", SETTINGS)
 def test_case_begins_with_the_dense_product(name):
     assert next(iter(case_of(name).products)) == "dense"
 
@@ -72,24 +71,6 @@ def test_dlmc_case_multiplies_the_pattern_of_a_file(tmp_path, monkeypatch):
 def test_dlmc_case_without_the_file_is_none(monkeypatch):
     monkeypatch.setattr(kernel_inputs, "dlmc_files", list)
     assert CASES["dlmc"]({"file": "layer.smtx"}, np.random.default_rng(0)) is None
-
-
-def test_training_case_compares_both_engines():
-    engines = {"refimpl"} if isinstance(peers.torch(), str) else {"torch", "refimpl"}
-    assert set(case_of("training").products) == engines
-
-
-def test_training_case_refuses_a_wrong_gradient(monkeypatch):
-    step = kernel_cases._training_step
-
-    def without_bias_gradient(network, x, y):
-        if x.dtype == np.float32:
-            network.layers["fc2"].bias.mask = np.zeros(100, bool)
-        return step(network, x, y)
-
-    monkeypatch.setattr(kernel_cases, "_training_step", without_bias_gradient)
-    with pytest.raises(ValueError, match="bench: refimpl must equal the exact result to rounding"):
-        case_of("training").check()
 
 
 EXACT = np.arange(1.0, 7.0).reshape(2, 3)

@@ -77,18 +77,6 @@ def test_torch_matrix_shares_its_arrays():
     assert np.shares_memory(tensor.values().numpy(), a.data)
 
 
-@needs_torch
-def test_training_step_is_plain_gradient_descent():
-    weight, bias = np.eye(2, dtype=np.float32), np.zeros(2, np.float32)
-    x, y = np.array([[1.0, 1.0]], np.float32), np.array([0])
-    step = peer_products.training_steps([weight, bias], x, y, lr=1.0)["torch"]
-    first, second = float(step()), float(step())
-    # Logits (1, 1), probabilities 1/2: dW = [[-.5, -.5], [.5, .5]], db = [-.5, .5]; then the
-    # logits are (2.5, -0.5).
-    assert first == pytest.approx(np.log(2), rel=1e-6)
-    assert second == pytest.approx(np.log1p(np.exp(-3)), rel=1e-5)
-
-
 @pytest.fixture
 def alone(monkeypatch):
     """A machine with SciPy only."""
@@ -106,6 +94,5 @@ def test_missing_peers_have_no_product():
         peer_products.products(a, x),
         peer_products.transposed_products(a, factors((8, 12))[1]),
         peer_products.sampled_products(dy, x.T, a),
-        peer_products.training_steps([], x, x, lr=1.0),
     ]
-    assert [list(columns) for columns in found] == [["dense"], ["scipy"], ["scipy"], [], []]
+    assert [list(columns) for columns in found] == [["dense"], ["scipy"], ["scipy"], []]

@@ -82,7 +82,10 @@ def xp_of(*arrays: Any) -> ModuleType:
     >>> xp_of(np.zeros(3)).__name__
     'numpy'
     """
-    if all(type(array) is np.ndarray for array in arrays):
+    for array in arrays:
+        if type(array) is not np.ndarray:
+            break
+    else:
         return np
     homes = {type(array).__module__.partition(".")[0] == "cupy" for array in arrays}
     if homes == {True, False}:
@@ -128,15 +131,8 @@ def check_array(
     ValueError
         If its rank or shape is not allowed.
     """
-    if not isinstance(array, xp_of(array).ndarray):
-        advice = "convert it with np.asarray"
-        actual = type(array).__name__
-        raise bad_argument(where, argument, "be an array", actual, advice, kind=TypeError)
-    if isinstance(array, np.ma.MaskedArray | np.matrix):  # they redefine indexing and products
-        masked = isinstance(array, np.ma.MaskedArray)
-        advice = "say with .filled(value) what its gaps hold" if masked else "use np.asarray"
-        actual = type(array).__name__
-        raise bad_argument(where, argument, "be a plain array", actual, advice, kind=TypeError)
+    if type(array) is not np.ndarray:
+        _check_plain(where, argument, array)
     if dtypes is not None and array.dtype.type not in dtypes:
         names = " or ".join(np.dtype(dtype).name for dtype in dtypes)
         advice = f"convert it with .astype(np.{np.dtype(dtypes[-1]).name})"
@@ -152,9 +148,22 @@ def check_array(
         raise bad_argument(where, argument, f"have shape {wanted}", array.shape, advice)
 
 
-def _shape_fits(actual: Sequence[int], wanted: Sequence[int]) -> bool:
-    return len(actual) == len(wanted) and all(
-        w in (-1, a) for a, w in zip(actual, wanted, strict=True)
+def _check_plain(where: str, argument: str, array: Any) -> None:
+    if not isinstance(array, xp_of(array).ndarray):
+        advice = "convert it with np.asarray"
+        actual = type(array).__name__
+        raise bad_argument(where, argument, "be an array", actual, advice, kind=TypeError)
+    if isinstance(array, np.ma.MaskedArray | np.matrix):  # they redefine indexing and products
+        masked = isinstance(array, np.ma.MaskedArray)
+        advice = "say with .filled(value) what its gaps hold" if masked else "use np.asarray"
+        actual = type(array).__name__
+        raise bad_argument(where, argument, "be a plain array", actual, advice, kind=TypeError)
+
+
+def _shape_fits(actual: tuple[int, ...], wanted: Sequence[int]) -> bool:
+    return actual == tuple(wanted) or (
+        len(actual) == len(wanted)
+        and all(w in (-1, a) for a, w in zip(actual, wanted, strict=True))
     )
 
 

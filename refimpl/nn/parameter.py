@@ -180,12 +180,11 @@ class Buffer:
 
 
 def _check_same_device(where: str, argument: str, array: Any, owner: Any) -> None:
-    home, wanted = xp_of(array).__name__, xp_of(owner).__name__
-    if home != wanted:
+    home, wanted = xp_of(array), xp_of(owner)
+    if home is not wanted:
         advice = "move it with cupy.asarray or cupy.asnumpy"
-        raise bad_argument(
-            where, argument, f"be a {wanted} array", f"a {home} array", advice, kind=TypeError
-        )
+        requirement, actual = f"be a {wanted.__name__} array", f"a {home.__name__} array"
+        raise bad_argument(where, argument, requirement, actual, advice, kind=TypeError)
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

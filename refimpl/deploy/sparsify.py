@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -84,7 +85,7 @@ def sparsify(
         advice = "prune first, for instance with prune.prune_one_shot"
         requirement = "have a Linear or Conv2d layer whose weight is masked"
         raise bad_argument("sparsify", "network", requirement, "none", advice)
-    return _shipped_network(network, store, channels_last)
+    return _shipped_network(network, store, channels_last, {})
 
 
 def weight_bytes(network: Network) -> int:
@@ -127,19 +128,28 @@ def _is_pruned(layer: Layer) -> bool:
 
 
 def _shipped_network(
-    network: Network, store: Callable[[COO], SparseMatrix], channels_last: bool
+    network: Network,
+    store: Callable[[COO], SparseMatrix],
+    channels_last: bool,
+    copied: dict[int, Any],
 ) -> Network:
+    """Ship every layer; `copied` is deepcopy's memory, so what layers share they go on sharing."""
     layers = network.layers.items()
-    return Network({name: _shipped(layer, store, channels_last) for name, layer in layers})
+    return Network({name: _shipped(layer, store, channels_last, copied) for name, layer in layers})
 
 
-def _shipped(layer: Layer, store: Callable[[COO], SparseMatrix], channels_last: bool) -> Layer:
+def _shipped(
+    layer: Layer,
+    store: Callable[[COO], SparseMatrix],
+    channels_last: bool,
+    copied: dict[int, Any],
+) -> Layer:
     if isinstance(layer, Residual):
         paths = [layer.branch] if layer.shortcut is None else [layer.branch, layer.shortcut]
-        return Residual(*(_shipped_network(path, store, channels_last) for path in paths))
+        return Residual(*(_shipped_network(path, store, channels_last, copied) for path in paths))
     if not _is_pruned(layer):
-        return copy.deepcopy(layer)
-    bias = copy.deepcopy(layer.bias)
+        return copy.deepcopy(layer, copied)
+    bias = copy.deepcopy(layer.bias, copied)
     if isinstance(layer, Linear):
         return SparseLinear(store(_kept(layer.weight)), bias)
     return SparseConv2d(

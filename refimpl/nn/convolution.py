@@ -212,7 +212,7 @@ class Conv2d(WeightedLayer):
         check_array("Conv2d.forward", "x", x, ndim=4, shape=shape, dtypes=dtypes)
         grid = self._grid(x)
         bias = None if self.bias is None else self.bias.value
-        self._x = x = xp_of(x, weight).ascontiguousarray(x)
+        self._x = x = xp_of(x, weight).ascontiguousarray(x, dtype=weight.dtype)
         if self.groups > 1:
             y = depthwise_convolve(x, weight, self.stride, self.padding)
             return y if bias is None else y + bias[:, None, None]
@@ -226,8 +226,10 @@ class Conv2d(WeightedLayer):
         """Leave the gradients of weight and bias."""
         check_forward_ran("Conv2d", self._x)
         x, weight = self._x, self.weight.value
+        seen = (-1, weight.shape[1] * self.groups, -1, -1)
+        check_array("Conv2d.backward", "x of the last forward", x, shape=seen)
         check_dy("Conv2d", dy, (len(x), len(weight), *self._grid(x)), weight.dtype)
-        dy = xp_of(dy, x).ascontiguousarray(dy)
+        dy = xp_of(dy, x).ascontiguousarray(dy, dtype=weight.dtype)
         kernel_shape = weight.shape[2:]
         if self.groups > 1:
             dw = depthwise_weight_gradient(dy, x, kernel_shape, self.stride, self.padding)
@@ -242,7 +244,7 @@ class Conv2d(WeightedLayer):
 
     def _input_gradient(self, dy: np.ndarray) -> np.ndarray:
         x, weight = self._x, self.weight.value
-        dy = xp_of(dy, x).ascontiguousarray(dy)
+        dy = xp_of(dy, x).ascontiguousarray(dy, dtype=weight.dtype)
         if self.groups > 1:
             return depthwise_image_gradient(dy, weight, x.shape, self.stride, self.padding)
         if not layer_kernels.compiled_for(dy):

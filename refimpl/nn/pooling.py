@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -124,6 +124,15 @@ def average_pool_gradient(
     return dx
 
 
+class _Pooled(NamedTuple):
+    """What a forward pass of `MaxPool2d` did: one piece, so that backward never mixes two."""
+
+    image_shape: tuple[int, ...]
+    kernel_shape: tuple[int, int]
+    stride: int
+    chosen: np.ndarray
+
+
 class MaxPool2d(Layer):
     """Keep the largest pixel of each window.
 
@@ -152,33 +161,32 @@ class MaxPool2d(Layer):
 
     def __init__(self, kernel_shape: int | tuple[int, int], *, stride: int | None = None) -> None:
         self.kernel_shape, self.stride = _window("MaxPool2d", kernel_shape, stride)
-        self._image_shape: tuple[int, ...] | None = None
-        self._chosen: np.ndarray | None = None
+        self._seen: _Pooled | None = None
 
     def forward(self, x: np.ndarray, *, training: bool = False) -> np.ndarray:
         """Pool; `x` has shape (batch, channels, height, width)."""
         check_array("MaxPool2d.forward", "x", x, ndim=4, dtypes=FLOAT_DTYPES)
-        self._image_shape = x.shape
-        if not layer_kernels.compiled_for(x):
-            y, self._chosen = max_pool(x, self.kernel_shape, self.stride)
-            return y
-        grid = patch_grid(x.shape[2:], self.kernel_shape, stride=self.stride)
-        y = np.empty((*x.shape[:2], *grid), x.dtype)
-        self._chosen = np.empty(y.shape, np.int32)
-        images = np.ascontiguousarray(x)
-        numba_pooling.max_pool(images, self.kernel_shape, self.stride, y, self._chosen)
+        window = self.kernel_shape, self.stride
+        if layer_kernels.compiled_for(x):
+            grid = patch_grid(x.shape[2:], self.kernel_shape, stride=self.stride)
+            y = np.empty((*x.shape[:2], *grid), x.dtype)
+            chosen = np.empty(y.shape, np.int32)
+            numba_pooling.max_pool(np.ascontiguousarray(x), *window, y, chosen)
+        else:
+            y, chosen = max_pool(x, *window)
+        self._seen = _Pooled(x.shape, *window, chosen)
         return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """Send each window's gradient to the pixel that was its largest."""
-        check_forward_ran("MaxPool2d", self._chosen)
-        check_dy("MaxPool2d", dy, self._chosen.shape)
-        window = self.kernel_shape, self.stride
+        check_forward_ran("MaxPool2d", self._seen)
+        image_shape, kernel_shape, stride, chosen = self._seen
+        check_dy("MaxPool2d", dy, chosen.shape)
         if not layer_kernels.compiled_for(dy):
-            return max_pool_gradient(dy, self._chosen, self._image_shape, *window)
-        dx = np.empty(self._image_shape, dy.dtype)
+            return max_pool_gradient(dy, chosen, image_shape, kernel_shape, stride)
+        dx = np.empty(image_shape, dy.dtype)
         dy = np.ascontiguousarray(dy)
-        numba_pooling.max_pool_gradient(dy, self._chosen, *window, dx)
+        numba_pooling.max_pool_gradient(dy, chosen, kernel_shape, stride, dx)
         return dx
 
 

@@ -127,16 +127,18 @@ def step_lr(step: int, *, lr: float, milestones: Sequence[int], factor: float) -
     check_count("step_lr", "step", step, 1)
     check_positive("step_lr", "lr", lr)
     check_positive("step_lr", "factor", factor)
-    _check_milestones(milestones)
+    milestones = _checked_milestones(milestones)
     return lr * factor ** sum(milestone < step for milestone in milestones)
 
 
-def _check_milestones(milestones: Any) -> None:
+def _checked_milestones(milestones: Any) -> list[int]:
     where, argument, advice = "step_lr", "milestones", "list steps, such as [600, 800]"
     if not isinstance(milestones, Iterable):
         actual = repr(milestones)
         raise bad_argument(where, argument, "be a sequence", actual, advice, kind=TypeError)
+    milestones = list(milestones)  # an iterator has its steps once only
     for position, milestone in enumerate(milestones):
         check_count(where, f"{argument}[{position}]", milestone, 1)
     if any(earlier >= later for earlier, later in pairwise(milestones)):
-        raise bad_argument(where, argument, "increase", list(milestones), advice)
+        raise bad_argument(where, argument, "increase", milestones, advice)
+    return milestones

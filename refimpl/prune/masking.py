@@ -291,7 +291,7 @@ def network_sparsity(network: Network) -> float:
     if not size:
         advice = "count in a network with a Linear layer"
         raise bad_argument(where, "network", "have a weight", "none", advice)
-    stored = values + [a.data for a in sparse]
+    stored = values + [a.stored_values for a in sparse]
     n_nonzero = sum(int(xp_of(array).count_nonzero(array)) for array in stored)
     return (size - n_nonzero) / size
 

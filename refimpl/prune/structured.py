@@ -83,7 +83,7 @@ def remove_channels(network: Network, keeps: Keeps) -> Network:
      'fc1.weight': (500, 160),
      'fc2.weight': (10, 500)}
     """
-    return _rebuilt(network, "", _cuts("remove_channels", network, keeps), _cut)
+    return _rebuilt(network, "", _cuts("remove_channels", network, keeps), _cut, {})
 
 
 def mask_channels(network: Network, keeps: Keeps) -> Network:
@@ -123,7 +123,7 @@ def mask_channels(network: Network, keeps: Keeps) -> Network:
     >>> [int(np.count_nonzero(w.value)) for w in masked.weights().values()]
     [3, 1]
     """
-    return _rebuilt(network, "", _cuts("mask_channels", network, keeps), _masked)
+    return _rebuilt(network, "", _cuts("mask_channels", network, keeps), _masked, {})
 
 
 def _cuts(where: str, network: Network, keeps: Keeps) -> Cuts:
@@ -162,32 +162,40 @@ def _along_axes(array: np.ndarray, cuts: dict[int, np.ndarray]) -> np.ndarray:
     return array
 
 
-def _rebuilt(network: Network, prefix: str, cuts: Cuts, operate: Operation) -> Network:
-    """The same layers by the same names, around copies of what they hold."""
+def _rebuilt(
+    network: Network, prefix: str, cuts: Cuts, operate: Operation, copied: dict[int, Any]
+) -> Network:
+    """The same layers by the same names, around copies of what they hold.
+
+    `copied` is deepcopy's memory: layers that share a generator go on sharing it.
+    """
     return Network(
         {
-            name: _rebuilt_layer(layer, prefix + name, cuts, operate)
+            name: _rebuilt_layer(layer, prefix + name, cuts, operate, copied)
             for name, layer in network.layers.items()
         }
     )
 
 
-def _rebuilt_layer(layer: Layer, name: str, cuts: Cuts, operate: Operation) -> Layer:
+def _rebuilt_layer(
+    layer: Layer, name: str, cuts: Cuts, operate: Operation, copied: dict[int, Any]
+) -> Layer:
     if isinstance(layer, Residual):
-        branch = _rebuilt(layer.branch, f"{name}.branch.", cuts, operate)
+        branch = _rebuilt(layer.branch, f"{name}.branch.", cuts, operate, copied)
         if layer.shortcut is None:
             return Residual(branch)
-        return Residual(branch, _rebuilt(layer.shortcut, f"{name}.shortcut.", cuts, operate))
+        shortcut = _rebuilt(layer.shortcut, f"{name}.shortcut.", cuts, operate, copied)
+        return Residual(branch, shortcut)
     held = {
         key: operate(item, cuts.get(f"{name}.{key}", {}))
         for key, item in (layer.named_parameters() | layer.named_buffers()).items()
     }
-    new = _new_layer(layer, held)
+    new = _new_layer(layer, held, copied)
     vars(new).update(held)
     return new
 
 
-def _new_layer(layer: Layer, held: dict[str, Held]) -> Layer:
+def _new_layer(layer: Layer, held: dict[str, Held], copied: dict[int, Any]) -> Layer:
     """A layer of the kind and width that has run no forward pass.
 
     The weights that it draws are replaced by what is held.
@@ -204,7 +212,7 @@ def _new_layer(layer: Layer, held: dict[str, Held]) -> Layer:
         case MaxPool2d() | AvgPool2d():
             return type(layer)(layer.kernel_shape, stride=layer.stride)
         case Dropout():
-            return Dropout(layer.rate, rng=copy.deepcopy(layer._rng))
+            return Dropout(layer.rate, rng=copy.deepcopy(layer._rng, copied))
     return type(layer)()
 
 

@@ -271,3 +271,13 @@ def test_what_is_no_network_is_refused(function):
     message = f"{function.__name__}: network must be a Network, got dict"
     with pytest.raises(TypeError, match=message):
         function(pruned_network().layers)
+
+
+def test_dropout_layers_go_on_sharing_their_generator():
+    rng = np.random.default_rng(0)
+    layers = {"fc": Linear(12, 50, rng=rng), "a": Dropout(0.5, rng=rng), "b": Dropout(0.5, rng=rng)}
+    network = Network(layers)
+    network.layers["fc"].weight.mask = np.ones((50, 12), bool)
+    shipped, ones = sparsify(network), np.ones((1, 50), np.float32)
+    first, second = (shipped.layers[name].forward(ones, training=True) for name in "ab")
+    assert (first != second).any()

@@ -262,3 +262,20 @@ def test_conv_rejects_an_input_that_does_not_fit(x, error, message):
 def test_conv_depthwise_rejects_other_channels():
     with pytest.raises(ValueError, match=r"x must have shape \(any, 4, any, any\), got"):
         conv(4, 4, 3, groups=4).forward(np.ones((5, 1, 8, 8), np.float32))
+
+
+def test_convolution_takes_the_other_byte_order():
+    layer = Conv2d(2, 3, 3, rng=np.random.default_rng(0), dtype=np.float64)
+    x = np.random.default_rng(1).standard_normal((2, 2, 5, 5))
+    y, dx = layer.forward(x), layer.backward(np.ones((2, 3, 3, 3)))
+    np.testing.assert_array_equal(layer.forward(x.astype(">f8")), y)
+    np.testing.assert_array_equal(layer.backward(np.ones((2, 3, 3, 3), ">f8")), dx)
+
+
+def test_convolution_refuses_a_weight_that_came_between_the_passes():
+    layer = Conv2d(2, 3, 3, rng=np.random.default_rng(0))
+    layer.forward(np.zeros((2, 2, 5, 5), np.float32))
+    layer.weight = Conv2d(40, 3, 3, rng=np.random.default_rng(0)).weight
+    message = r"x of the last forward must have shape \(any, 40, any, any\), got \(2, 2, 5, 5\)"
+    with pytest.raises(ValueError, match=message):
+        layer.backward(np.zeros((2, 3, 3, 3), np.float32))

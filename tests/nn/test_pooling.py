@@ -218,3 +218,20 @@ def test_pooling_rejects_bad_options(kind, options, error, message):
 def test_pooling_rejects_images_smaller_than_a_window(kind):
     with pytest.raises(ValueError, match=r"must fit into images of \(2, 4\) with a padding of 0"):
         kind(3).forward(np.ones((1, 1, 2, 4)))
+
+
+def test_max_pool_backward_belongs_to_the_last_forward_that_was_accepted():
+    pool, images = MaxPool2d(2), np.random.default_rng(0).standard_normal((2, 3, 6, 6))
+    pool.forward(images)
+    expected = pool.backward(np.ones((2, 3, 3, 3)))
+    pool.forward(images)
+    with pytest.raises(ValueError, match="kernel_shape must fit"):
+        pool.forward(np.zeros((1, 1, 1, 1)))
+    pool.stride = 5  # of the next pass
+    np.testing.assert_array_equal(pool.backward(np.ones((2, 3, 3, 3))), expected)
+
+
+def test_max_pool_takes_the_other_byte_order():
+    images = np.arange(16.0).reshape(1, 1, 4, 4)
+    y = MaxPool2d(2).forward(images.astype(">f8"))
+    np.testing.assert_array_equal(y, MaxPool2d(2).forward(images))

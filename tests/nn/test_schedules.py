@@ -175,3 +175,8 @@ def test_step_lr_is_that_of_pytorch(torch):
 
 def test_a_scheduled_rate_can_be_given_to_an_optimizer():
     SGD([Parameter(np.ones(1))], lr=cosine_lr(9, lr=0.1, n_steps=9))
+
+
+def test_step_lr_takes_the_milestones_of_an_iterator():
+    once = (milestone for milestone in (10, 20))
+    assert step_lr(1000, lr=1.0, milestones=once, factor=0.1) == pytest.approx(0.01)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refimpl.deploy import sparsify
-from refimpl.masks import erdos_renyi_counts, uniform_counts
+from refimpl.formats import BSR, CSC, TwoFour
+from refimpl.masks import erdos_renyi_counts, n_of_m, uniform_counts
 from refimpl.nn import Flatten, Network, mlp
 from refimpl.prune import (
     apply_masks,
@@ -18,6 +20,7 @@ from refimpl.prune import (
     global_masks,
     layerwise_masks,
     network_sparsity,
+    shaped_masks,
 )
 
 
@@ -335,6 +338,14 @@ def test_network_sparsity_counts_sparse_layers_too(ignore):
     network = small_network()
     apply_masks(network, layerwise_masks(network, 0.9, ignore=ignore))
     assert network_sparsity(sparsify(network)) == network_sparsity(network)
+
+
+def test_network_sparsity_counts_whatever_the_format():
+    network = mlp([8, 12, 4], rng=np.random.default_rng(0))
+    apply_masks(network, shaped_masks(network, partial(n_of_m, n=2, m=4)))
+    stores = (TwoFour.from_coo, CSC.from_coo, partial(BSR.from_coo, block_shape=(2, 2)))
+    measured = {network_sparsity(sparsify(network, store=store)) for store in stores}
+    assert measured == {network_sparsity(network)} == {0.5}
 
 
 @pytest.mark.parametrize(

@@ -314,3 +314,16 @@ def test_surgery_refuses_with_a_sentence(normalized, build, keeps, kind, message
 def test_surgery_refuses_what_is_no_network(build):
     with pytest.raises(TypeError, match=f"{build.__name__}: network must be a Network, got dict;"):
         build({}, {})
+
+
+def test_dropout_layers_go_on_sharing_their_generator():
+    rng = np.random.default_rng(0)
+    layers = {
+        "fc1": nn.Linear(4, 60, rng=rng),
+        "a": nn.Dropout(0.5, rng=rng),
+        "b": nn.Dropout(0.5, rng=rng),
+    }
+    network = nn.Network(layers | {"fc2": nn.Linear(60, 3, rng=rng)})
+    cut, ones = remove_channels(network, {"fc1": np.arange(60) < 50}), np.ones((1, 50), np.float32)
+    first, second = (cut.layers[name].forward(ones, training=True) for name in "ab")
+    assert (first != second).any()

@@ -122,7 +122,7 @@ def framed(images, shape, stride, padding):
 
     Returns
     -------
-    ndarray, shape (batch, *shape)
+    ndarray, the batch and then `shape`
         A view of the images where a frame is an image.
     """
     if stride == 1 and images.shape[1:] == (shape[0], *shape[3:]):

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 from numba import config
 
-from refimpl.kernels import numba_convolution, numba_pooling, numba_update
+from refimpl.kernels import (
+    numba_convolution,
+    numba_normalization,
+    numba_pooling,
+    numba_update,
+)
+
+COMPILED_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))  # in the machine's byte order
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,17 @@ LAYER_KERNELS: tuple[LayerKernel, ...] = (
     ),
     LayerKernel(numba_pooling.max_pool, "refimpl.nn.pooling.max_pool"),
     LayerKernel(numba_pooling.max_pool_gradient, "refimpl.nn.pooling.max_pool_gradient"),
+    LayerKernel(
+        numba_normalization.channel_statistics, "refimpl.nn.normalization.channel_statistics"
+    ),
+    LayerKernel(numba_normalization.normalize, "refimpl.nn.normalization.normalize"),
+    LayerKernel(
+        numba_normalization.normalization_sums, "refimpl.nn.normalization.normalization_sums"
+    ),
+    LayerKernel(
+        numba_normalization.normalization_gradient,
+        "refimpl.nn.normalization.normalization_gradient",
+    ),
     LayerKernel(numba_update.sgd_update, "refimpl.nn.optim.sgd_update"),
     LayerKernel(numba_update.adam_update, "refimpl.nn.optim.adam_update"),
 )
@@ -58,9 +76,9 @@ def compiled_for(array: Any) -> bool:
     Returns
     -------
     bool
-        False for a CuPy array, for float16, and with ``NUMBA_DISABLE_JIT=1``: loops that nobody
-        compiles are slower than the clear version.
+        False for a CuPy array, for float16 and the other byte order, and with
+        ``NUMBA_DISABLE_JIT=1``: loops that nobody compiles are slower than the clear version.
     """
     if config.DISABLE_JIT or not isinstance(array, np.ndarray):
         return False
-    return array.dtype.type in (np.float32, np.float64)
+    return array.dtype in COMPILED_DTYPES

@@ -166,7 +166,8 @@ class Optimizer(ABC):
         for parameter, buffers in zip(self.parameters, self._buffers, strict=True):
             state = [array.reshape(-1) for array in (parameter.value, *buffers)]
             mask = None if parameter.mask is None else parameter.mask.reshape(-1)
-            arguments = (parameter.grad.reshape(-1), mask, *self._settings(), *state)
+            grad = parameter.grad.reshape(-1).astype(parameter.dtype, copy=False)
+            arguments = (grad, mask, *self._settings(), *state)
             if compiled_for(parameter.value):
                 self._compiled_update(*arguments)
             else:

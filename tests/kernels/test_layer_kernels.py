@@ -17,8 +17,10 @@ from refimpl.kernels.layer_kernels import LAYER_KERNELS, LayerKernel, compiled_f
 from support.guards import assert_guards_hold, guarded, nonsense
 from support.layer_kernels import Case, cases_of
 
-N_CASES = 25 if config.DISABLE_JIT else 150
+N_CASES = 25 if config.DISABLE_JIT else 100
+ENOUGH = 2_000  # cases to fail a wrong kernel, which ends the search
 ROWS = {row.clear.rpartition(".")[2]: row for row in LAYER_KERNELS}
+SWAPPED = np.dtype(np.float32).newbyteorder()
 every_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 
 
@@ -106,7 +108,7 @@ def test_battery_fails_a_kernel_with(row, error):
         error(*arguments)
 
     with pytest.raises(AssertionError):
-        check_kernel(replace(row, function=wrong), N_CASES, phases=(Phase.generate,))
+        check_kernel(replace(row, function=wrong), ENOUGH, phases=(Phase.generate,))
 
 
 def takes_the_last_of_ties(images, kernel_shape, stride, largest, chosen):
@@ -159,7 +161,32 @@ def turns_the_kernels(dy, weight, stride, padding, out):
     ROWS["convolution_image_gradient"].function(dy, turned, stride, padding, out)
 
 
+def takes_the_unbiased_variance(x, mean, var):
+    ROWS["channel_statistics"].function(x, mean, var)
+    n = x.size // x.shape[1]
+    var[...] *= n / (n - 1)
+
+
+def shifts_before_it_scales(x, mean, scale, gamma, beta, out):
+    ROWS["normalize"].function(x, mean, scale, gamma, beta, out)
+    out[...] += (scale * beta - beta)[:, None, None]
+
+
+def sums_over_the_images_only(dy, x, mean, scale, dgamma, dbeta):
+    ROWS["normalization_sums"].function(dy, x, mean, scale, dgamma, dbeta)
+    dbeta[...] = dy[:, :, 0, 0].sum(axis=0)
+
+
+def takes_the_mean_for_a_constant(dy, x, mean, scale, gamma, dgamma, dbeta, out):
+    rest = scale, gamma, dgamma, np.zeros_like(dbeta), out
+    ROWS["normalization_gradient"].function(dy, x, mean, *rest)
+
+
 WRONG = {
+    "channel_statistics": [takes_the_unbiased_variance],
+    "normalize": [shifts_before_it_scales],
+    "normalization_sums": [sums_over_the_images_only],
+    "normalization_gradient": [takes_the_mean_for_a_constant],
     "max_pool": [takes_the_last_of_ties, ignores_nan],
     "max_pool_gradient": [forgets_shared_pixels],
     "sgd_update": [multiplies_by_the_mask],
@@ -175,14 +202,14 @@ WRONG = {
 )
 def test_battery_fails_a_kernel_that(name, wrong):
     with pytest.raises(AssertionError):
-        check_kernel(replace(ROWS[name], function=wrong), 4 * N_CASES, phases=(Phase.generate,))
+        check_kernel(replace(ROWS[name], function=wrong), ENOUGH, phases=(Phase.generate,))
 
 
 # --- who takes the kernels ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("dtype", "taken"), [(np.float16, False), (np.float32, True), (np.float64, True)]
+    ("dtype", "taken"), [("f2", False), ("=f4", True), ("=f8", True), (SWAPPED, False)]
 )
 def test_kernels_take_arrays_of_these_dtypes(dtype, taken, monkeypatch):
     monkeypatch.setattr(layer_kernels.config, "DISABLE_JIT", 0)

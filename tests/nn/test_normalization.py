@@ -216,3 +216,10 @@ def test_batch_norm_rejects_bad_options(changed, error, message):
 def test_batch_norm_rejects_an_input_that_does_not_fit(x, error, message):
     with pytest.raises(error, match=f"BatchNorm2d.forward: {message}"):
         used_layer().forward(x)
+
+
+def test_batch_norm_takes_the_other_byte_order():
+    layer, x, dy = used_layer(), batch(), batch(seed=1)
+    y, dx = layer.forward(x, training=True), layer.backward(dy)
+    np.testing.assert_array_equal(layer.forward(x.astype(">f8"), training=True), y)
+    np.testing.assert_array_equal(layer.backward(dy.astype(">f8")), dx)

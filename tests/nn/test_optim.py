@@ -166,6 +166,15 @@ def test_optimizers_treat_parameters_of_every_shape_and_dtype_alike(make):
     assert [p.value.tobytes() for p in together] == [p.value.tobytes() for p in alone]
 
 
+@every_optimizer
+def test_optimizers_take_gradients_of_the_other_byte_order(make):
+    one, other = Parameter(np.ones((2, 3))), Parameter(np.ones((2, 3)))
+    gradients = drawn_gradients(3, (2, 3), np.float64)
+    take_steps(one, make([one]), gradients)
+    take_steps(other, make([other]), gradients.astype(">f8"))
+    assert one.value.tobytes() == other.value.tobytes()
+
+
 @pytest.mark.parametrize(
     ("name", "n_buffers"),
     [("sgd", 0), ("sgd_momentum", 1), ("sgd_momentum_decay", 1), ("adam", 2), ("adam_decay", 2)],

@@ -128,6 +128,45 @@ def max_pool_gradient_cases(draw) -> Case:
 
 
 @st.composite
+def channels(draw, n_images: int, n_vectors: int) -> list[np.ndarray]:
+    """Batches of images, and vectors of a number for each channel: all whole."""
+    shape = *(draw(st.integers(low, 4)) for low in (0, 1, 1)), draw(st.integers(1, 20))
+    dtype = draw(st.sampled_from(DTYPES))
+    images = [draw(numbers(shape, dtype)) for _ in range(n_images)]
+    return images + [draw(numbers(shape[1:2], dtype)) for _ in range(n_vectors)]
+
+
+@st.composite
+def channel_statistics_cases(draw) -> Case:
+    """Images beside their reflections at a whole number, so that the means are whole too."""
+    (images,) = draw(channels(1, 0))
+    images = images if len(images) else np.ones((1, *images.shape[1:]), images.dtype)
+    arguments = (np.concatenate([images, 2 * draw(st.integers(-9, 9)) - images]),)
+    return Case(arguments, arguments)
+
+
+@st.composite
+def normalize_cases(draw) -> Case:
+    """A scale of any sign."""
+    arguments = tuple(draw(channels(1, 4)))
+    return Case(arguments, arguments)
+
+
+@st.composite
+def normalization_sums_cases(draw) -> Case:
+    """Gradients at the images and the images themselves."""
+    arguments = tuple(draw(channels(2, 2)))
+    return Case(arguments, arguments)
+
+
+@st.composite
+def normalization_gradient_cases(draw) -> Case:
+    """Sums that need not be those of the gradients."""
+    arguments = tuple(draw(channels(2, 5)))
+    return Case(arguments, arguments)
+
+
+@st.composite
 def weights(draw, n_buffers: int) -> list[np.ndarray | None]:
     """A gradient, a mask or none, the value and what is remembered; NaN and infinities too."""
     dtype, n = draw(st.sampled_from(DTYPES)), draw(st.integers(0, 40))
@@ -166,6 +205,10 @@ CASES: dict[str, Callable[[], st.SearchStrategy[Case]]] = {
     "convolution_image_gradient": image_gradient_cases,
     "max_pool": max_pool_cases,
     "max_pool_gradient": max_pool_gradient_cases,
+    "channel_statistics": channel_statistics_cases,
+    "normalize": normalize_cases,
+    "normalization_sums": normalization_sums_cases,
+    "normalization_gradient": normalization_gradient_cases,
     "sgd_update": sgd_cases,
     "adam_update": adam_cases,
 }

@@ -62,10 +62,10 @@ def run_once(setting: dict[str, Any], seed: int) -> dict[str, Any]:
     Returns
     -------
     dict
-        For each engine, ``torch`` where it is installed and ``refimpl``, what
-        `refimpl.experiments.kernel_grid.times_of` says; ``layers``: from each layer's name,
-        ``loss`` and ``update`` to the median seconds of its forward and its backward pass in a
-        step of ours; ``peers``, with versions.
+        For each engine, ``torch`` where it is installed and ``refimpl``, and for each of
+        `bare_products` what `refimpl.experiments.kernel_grid.times_of` says; ``layers``: from each
+        layer's name, ``loss`` and ``update`` to the median seconds of its forward and its backward
+        pass in a step of ours; ``peers``, with versions.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def run_once(setting: dict[str, Any], seed: int) -> dict[str, Any]:
         exact = engine(in_float64(name, network), x.astype(np.float64), y)
         check_step(engines, exact)
         steps = {name: engine.step for name, engine in engines.items()}
-        times = times_of(steps, threads, rounds)
+        times = times_of(steps | bare_products(network, x), threads, rounds)
         layers = times_by_layer(network, x, y, rounds, clock_for(threads))
     return {**times, "layers": layers, "peers": [peer._asdict() for peer in peers.peers()]}
 
@@ -170,6 +170,44 @@ TWINS: dict[type, Callable[[Any], Any]] = {
         *layer.weight.shape[1::-1], layer.weight.shape[2:], layer.stride, layer.padding
     ),
 }
+
+
+def bare_products(network: nn.Network, x: np.ndarray) -> dict[str, Callable[[], Any]]:
+    """Compute the matrix products of a step of a multilayer perceptron, and nothing else.
+
+    Parameters
+    ----------
+    network : Network
+        Another kind of network has no such products here.
+    x : ndarray of float32, shape (batch, ...)
+        One batch.
+
+    Returns
+    -------
+    dict of str to callable
+        ``products`` by NumPy's BLAS; ``torch_products`` by PyTorch's, where it is installed.
+    """
+    weights = [item.weight.value for item in network.layers.values() if hasattr(item, "weight")]
+    if any(weight.ndim != 2 for weight in weights):
+        return {}
+    x, found = x.reshape(len(x), -1), {}
+    found["products"] = lambda: _products(x, weights)
+    if not isinstance(pytorch := peers.torch(), str):
+        tensors = [pytorch.from_numpy(weight) for weight in weights]
+        found["torch_products"] = lambda: _products(pytorch.from_numpy(x), tensors)
+    return found
+
+
+def _products(x: Any, weights: list[Any]) -> list[Any]:
+    """Forward, and back with what came out as the gradient; not to the input of the first layer."""
+    inputs = [x]
+    for w in weights:
+        inputs.append(inputs[-1] @ w.T)
+    dy, gradients = inputs.pop(), []
+    for layer in reversed(range(len(weights))):
+        gradients.append(dy.T @ inputs[layer])
+        dy = dy @ weights[layer] if layer else dy
+    return gradients
 
 
 def check_step(engines: dict[str, Engine], exact: Engine) -> None:

@@ -265,7 +265,8 @@ def one_blas_thread() -> AbstractContextManager:
     Notes
     -----
     Two threads that each ask BLAS for two wait for each other. The numbers of before come back at
-    the end of the block.
+    the end of the block. Where several Python threads convolve at once, blocks overlap, and the
+    number that stays may be another block's 1: results are right, later BLAS calls slower.
     """
     return _blas_libraries().limit(limits=1)
 

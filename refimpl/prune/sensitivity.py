@@ -299,6 +299,9 @@ def _turns_up(a: tuple[float, float], b: tuple[float, float], c: tuple[float, fl
 
 
 def _check_increasing(where: str, sparsities: Sequence[float]) -> None:
+    if not isinstance(sparsities, Sequence | np.ndarray):
+        actual, advice = repr(sparsities), "pass a list such as [0.5, 0.9]"
+        raise bad_argument(where, "sparsities", "be a sequence", actual, advice, kind=TypeError)
     for sparsity in sparsities:
         check_fraction(where, "a sparsity", sparsity)
     inside = [0.0, *sparsities]

@@ -316,3 +316,8 @@ def test_counts_refuse_other_shapes(shapes):
 def test_scan_refuses_a_measure_without_a_finite_loss(seen):
     with pytest.raises(ValueError, match="measure must return an Evaluation of finite loss, got"):
         sensitivity_scan(small(), lambda _: seen, sparsities=[0.5])
+
+
+def test_scan_refuses_a_sparsity_that_is_no_sequence():
+    with pytest.raises(TypeError, match=r"sparsities must be a sequence, got 0\.5; pass a list"):
+        sensitivity_scan(small(), measured_by(*data(6)), sparsities=0.5)

@@ -3,8 +3,10 @@
 Every layer states its forward and its backward pass; there is no automatic differentiation.
 """
 
+from refimpl.nn.activations import Activation, Sigmoid, Tanh
 from refimpl.nn.clipping import clip_gradients
 from refimpl.nn.convolution import Conv2d
+from refimpl.nn.flattening import as_arrays, as_vector
 from refimpl.nn.gradcheck import check_gradients, gradient_errors, loss_gradient_error
 from refimpl.nn.layer import Layer, WeightedLayer
 from refimpl.nn.layers import Dropout, Flatten, Linear, ReLU
@@ -24,6 +26,7 @@ from refimpl.nn.train import Evaluation, History, evaluate, fit
 
 __all__ = [
     "SGD",
+    "Activation",
     "Adam",
     "AvgPool2d",
     "BatchNorm2d",
@@ -42,10 +45,14 @@ __all__ = [
     "Parameter",
     "ReLU",
     "Residual",
+    "Sigmoid",
     "SparseConv2d",
     "SparseLayer",
     "SparseLinear",
+    "Tanh",
     "WeightedLayer",
+    "as_arrays",
+    "as_vector",
     "check_gradients",
     "clip_gradients",
     "col2im",

@@ -70,6 +70,8 @@ LAYERS = {
         }
     ),
     "relu": nn.ReLU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
     "flatten": nn.Flatten,
     "dropout": lambda: nn.Dropout(0.5, rng=np.random.default_rng(0)),
     "convolution": lambda: conv(3, 4, (3, 2), stride=2, padding=1),

@@ -22,6 +22,8 @@ from refimpl.nn import (
     Network,
     ReLU,
     Residual,
+    Sigmoid,
+    Tanh,
     WeightedLayer,
     check_gradients,
 )
@@ -40,6 +42,8 @@ def convolution() -> Conv2d:
 LAYERS = {
     "Linear": (lambda: Linear(6, 4, rng=np.random.default_rng(0), dtype=np.float64), ROWS),
     "ReLU": (ReLU, ROWS),
+    "Sigmoid": (Sigmoid, ROWS),
+    "Tanh": (Tanh, ROWS),
     "Flatten": (Flatten, ROWS),
     "Dropout": (lambda: Dropout(0.5, rng=np.random.default_rng(0)), ROWS),
     "Conv2d": (convolution, IMAGES),

@@ -222,6 +222,29 @@ class Conv2d(WeightedLayer):
         numba_convolution.convolve(x, weight, self.stride, self.padding, bias, y)
         return y
 
+    def input_rows(self) -> np.ndarray:
+        """What the weight met in the last `forward`: a new row for each patch of the input.
+
+        Returns
+        -------
+        ndarray, shape (batch * h_out * w_out, c_in * kh * kw)
+            In the order of ``weight.reshape(c_out, -1)``: the layer is the linear layer of that
+            matrix, on these rows.
+
+        Raises
+        ------
+        ValueError
+            If the convolution is depthwise: each of its kernels meets rows of its own.
+        """
+        check_forward_ran("Conv2d", self._x)
+        if self.groups > 1:
+            advice = "leave this layer out"
+            actual = f"groups={self.groups}"
+            raise bad_argument("Conv2d.input_rows", "groups", "be 1", actual, advice)
+        kernel_shape = self.weight.shape[2:]
+        columns = im2col(self._x, kernel_shape, stride=self.stride, padding=self.padding)
+        return columns.T
+
     def backward_parameters(self, dy: np.ndarray) -> None:
         """Leave the gradients of weight and bias."""
         check_forward_ran("Conv2d", self._x)

@@ -102,6 +102,11 @@ class Linear(WeightedLayer):
             y += self.bias.value
         return y
 
+    def input_rows(self) -> np.ndarray:
+        """What the weight met in the last `forward`: that very input, (batch, n_in)."""
+        check_forward_ran("Linear", self._x)
+        return self._x
+
     def backward_parameters(self, dy: np.ndarray) -> None:
         """Leave ``dy.T @ x`` and ``dy.sum(axis=0)`` as the gradients."""
         check_forward_ran("Linear", self._x)

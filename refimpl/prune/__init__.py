@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from refimpl.prune.calibration import input_hessian, layer_inputs, prune_layers
 from refimpl.prune.channel_choice import channel_scores, global_channels, layerwise_channels
 from refimpl.prune.channel_graph import ChannelGroup, ChannelSlice, channel_groups
 from refimpl.prune.channels import (
@@ -10,6 +11,7 @@ from refimpl.prune.channels import (
     prune_channels_to_cost,
 )
 from refimpl.prune.granularity import as_matrix, shaped_masks
+from refimpl.prune.hessian import damp, inverse_cholesky, inverse_hessian
 from refimpl.prune.masking import (
     apply_masks,
     budgeted_masks,
@@ -18,6 +20,7 @@ from refimpl.prune.masking import (
     network_sparsity,
 )
 from refimpl.prune.oneshot import compound_sparsities, prune_iteratively, prune_one_shot
+from refimpl.prune.refit import least_squares_refit, reconstruction_error
 from refimpl.prune.semi_structured import StraightThrough, mask_flips, train_prune_train
 from refimpl.prune.sensitivity import SensitivityScan, sensitivity_scan
 from refimpl.prune.structured import mask_channels, remove_channels
@@ -33,10 +36,16 @@ __all__ = [
     "channel_groups",
     "channel_scores",
     "compound_sparsities",
+    "damp",
     "global_channels",
     "global_masks",
+    "input_hessian",
+    "inverse_cholesky",
+    "inverse_hessian",
+    "layer_inputs",
     "layerwise_channels",
     "layerwise_masks",
+    "least_squares_refit",
     "mask_channels",
     "mask_flips",
     "network_sparsity",
@@ -44,7 +53,9 @@ __all__ = [
     "prune_channels_iteratively",
     "prune_channels_to_cost",
     "prune_iteratively",
+    "prune_layers",
     "prune_one_shot",
+    "reconstruction_error",
     "remove_channels",
     "sensitivity_scan",
     "shaped_masks",

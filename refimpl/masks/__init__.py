@@ -13,6 +13,7 @@ from refimpl.masks.channel_order import efficacy, permute_inputs, permute_output
 from refimpl.masks.channels import channel_mask, channels
 from refimpl.masks.n_of_m import n_of_m, transposable_two_four
 from refimpl.masks.permute import divide_stripes, permute_channels, swap_channels
+from refimpl.masks.row_wise import row_wise
 from refimpl.masks.select import count_kept, global_unstructured, keep_top_k, unstructured
 from refimpl.masks.stripes import kept_saliency
 
@@ -34,6 +35,7 @@ __all__ = [
     "permute_channels",
     "permute_inputs",
     "permute_outputs",
+    "row_wise",
     "swap_channels",
     "transposable_two_four",
     "uniform_counts",

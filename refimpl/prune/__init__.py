@@ -24,6 +24,7 @@ from refimpl.prune.refit import least_squares_refit, reconstruction_error
 from refimpl.prune.semi_structured import StraightThrough, mask_flips, train_prune_train
 from refimpl.prune.sensitivity import SensitivityScan, sensitivity_scan
 from refimpl.prune.structured import mask_channels, remove_channels
+from refimpl.prune.wanda import wanda, wanda_masks
 
 __all__ = [
     "ChannelGroup",
@@ -60,4 +61,6 @@ __all__ = [
     "sensitivity_scan",
     "shaped_masks",
     "train_prune_train",
+    "wanda",
+    "wanda_masks",
 ]

@@ -54,7 +54,7 @@ def input_hessian(batches: Iterable[np.ndarray]) -> np.ndarray:
     """
     where = "input_hessian"
     total, n_inputs = None, 0
-    for position, batch in enumerate(_several(where, "batches", batches)):
+    for position, batch in enumerate(check_batches(where, "batches", batches)):
         width = -1 if total is None else len(total)
         argument = f"batches[{position}]"
         check_array(where, argument, batch, ndim=2, shape=(-1, width), dtypes=TRAINING_DTYPES)
@@ -107,7 +107,7 @@ def layer_inputs(
     """
     where = "layer_inputs"
     layer = _multiplying_layer(where, network, name)
-    for batch in _several(where, "batches", batches):
+    for batch in check_batches(where, "batches", batches):
         network.forward(batch)
         yield layer.input_rows()
 
@@ -167,7 +167,7 @@ def prune_layers(
     """
     where = "prune_layers"
     weights = candidate_weights(where, network, ignore)
-    batches = list(_several(where, "batches", batches))
+    batches = list(check_batches(where, "batches", batches))
     before = {name: (weight.value.copy(), weight.mask) for name, weight in weights.items()}
     try:
         for name in weights:
@@ -177,6 +177,35 @@ def prune_layers(
             weights[name].mask, weights[name].value = mask, value
         error.add_note(f"prune_layers: this was {name}; the network is as it was before.")
         raise
+
+
+def check_batches(where: str, argument: str, batches: Any) -> Iterable[np.ndarray]:
+    """Refuse what would be read as a batch for every example.
+
+    Parameters
+    ----------
+    where, argument : str
+        Named in the error.
+    batches : iterable of ndarray
+        An array itself is refused.
+
+    Returns
+    -------
+    iterable of ndarray
+        The same `batches`.
+
+    Raises
+    ------
+    TypeError
+        In one sentence.
+    """
+    if isinstance(batches, np.ndarray) or not isinstance(batches, Iterable):
+        advice = "put one batch into a list, [x]"
+        actual = type(batches).__name__
+        raise bad_argument(
+            where, argument, "be an iterable of batches", actual, advice, kind=TypeError
+        )
+    return batches
 
 
 def _prune_layer(
@@ -210,14 +239,3 @@ def _multiplying_layer(where: str, network: Network, name: Any) -> Linear | Conv
         requirement = f"name the weight of a Linear or Conv2d among {named}"
         raise bad_argument(where, "name", requirement, repr(name), "give one of these")
     return layer
-
-
-def _several(where: str, argument: str, batches: Any) -> Iterable[np.ndarray]:
-    """Refuse what would be read as a batch for every example."""
-    if isinstance(batches, np.ndarray) or not isinstance(batches, Iterable):
-        advice = "put one batch into a list, [x]"
-        actual = type(batches).__name__
-        raise bad_argument(
-            where, argument, "be an iterable of batches", actual, advice, kind=TypeError
-        )
-    return batches

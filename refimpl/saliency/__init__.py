@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from refimpl.saliency.activation import input_norms, wanda
 from refimpl.saliency.channels import (
     batch_norm_scale,
     channel_taylor,
@@ -19,8 +20,10 @@ __all__ = [
     "filter_l1",
     "filter_l2",
     "geometric_median",
+    "input_norms",
     "lamp",
     "magnitude",
     "random",
     "unit_norm",
+    "wanda",
 ]

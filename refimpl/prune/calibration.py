@@ -168,13 +168,13 @@ def prune_layers(
     where = "prune_layers"
     weights = candidate_weights(where, network, ignore)
     batches = list(check_batches(where, "batches", batches))
-    before = {name: (weight.value.copy(), weight.mask) for name, weight in weights.items()}
+    before = [(weight.value.copy(), weight.mask) for weight in weights.values()]
     try:
         for name in weights:
             _prune_layer(network, name, batches, compress)
     except Exception as error:
-        for name, (value, mask) in before.items():
-            weights[name].mask, weights[name].value = mask, value
+        for weight, (value, mask) in zip(weights.values(), before, strict=True):
+            weight.mask, weight.value = mask, value
         error.add_note(f"prune_layers: this was {name}; the network is as it was before.")
         raise
 

@@ -210,9 +210,9 @@ def _triangle_inverse(where: str, hessian: np.ndarray) -> np.ndarray:
     reverse = np.array(hessian[::-1, ::-1], order="F")
     potrf, trtri = get_lapack_funcs(("potrf", "trtri"), (reverse,))
     factor, failed = potrf(reverse, lower=True, overwrite_a=True, clean=True)
-    # A pivot is what the other inputs leave unexplained of one: rounding alone leaves n * eps.
+    # A pivot is what the inputs behind it leave unexplained of one; rounding leaves some eps.
     unexplained = factor.diagonal() ** 2 / hessian.diagonal()[::-1] if not failed else None
-    if failed or unexplained.min() <= len(hessian) * np.finfo(hessian.dtype).eps:
+    if failed or unexplained.min() <= 10 * np.finfo(hessian.dtype).eps:
         raise not_positive_definite(where, hessian)
     inverse, _ = trtri(factor, lower=True, overwrite_c=True)
     return inverse

@@ -6,6 +6,7 @@ Every layer states its forward and its backward pass; there is no automatic diff
 from refimpl.nn.activations import Activation, Sigmoid, Tanh
 from refimpl.nn.clipping import clip_gradients
 from refimpl.nn.convolution import Conv2d
+from refimpl.nn.example_gradients import example_gradients, output_gradients
 from refimpl.nn.flattening import as_arrays, as_vector
 from refimpl.nn.gradcheck import check_gradients, gradient_errors, loss_gradient_error
 from refimpl.nn.layer import Layer, WeightedLayer
@@ -58,6 +59,7 @@ __all__ = [
     "col2im",
     "cosine_lr",
     "evaluate",
+    "example_gradients",
     "fit",
     "gradient_errors",
     "im2col",
@@ -67,6 +69,7 @@ __all__ = [
     "loss_gradient_error",
     "mean_squared_error",
     "mlp",
+    "output_gradients",
     "patch_grid",
     "save",
     "small_resnet",

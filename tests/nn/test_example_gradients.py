@@ -109,9 +109,9 @@ def test_batch_norm_keeps_examples_apart():
         {"norm": nn.BatchNorm2d(2, dtype=np.float64), "flat": nn.Flatten(), "fc": linear(8, 3)}
     )
     x, y = np.random.default_rng(0).standard_normal((3, 2, 2, 2)), np.array([0, 1, 2])
-    together = nn.example_gradients(network, x, y)["norm.weight"]
+    together = nn.example_gradients(network, x, y)["norm.gamma"]
     alone = [
-        nn.example_gradients(network, x[i : i + 1], y[i : i + 1])["norm.weight"] for i in (0, 1, 2)
+        nn.example_gradients(network, x[i : i + 1], y[i : i + 1])["norm.gamma"] for i in (0, 1, 2)
     ]
     np.testing.assert_allclose(together, np.concatenate(alone), rtol=0, atol=1e-14)
 

@@ -11,8 +11,11 @@ from refimpl.saliency.channels import (
     geometric_median,
     unit_norm,
 )
+from refimpl.saliency.gradient import grasp, snip, taylor, taylor_squared
 from refimpl.saliency.layer_adaptive import lamp
 from refimpl.saliency.magnitude import magnitude, random
+from refimpl.saliency.movement import movement, soft_movement
+from refimpl.saliency.synaptic_flow import synflow, total_flow
 
 __all__ = [
     "batch_norm_scale",
@@ -20,10 +23,18 @@ __all__ = [
     "filter_l1",
     "filter_l2",
     "geometric_median",
+    "grasp",
     "input_norms",
     "lamp",
     "magnitude",
+    "movement",
     "random",
+    "snip",
+    "soft_movement",
+    "synflow",
+    "taylor",
+    "taylor_squared",
+    "total_flow",
     "unit_norm",
     "wanda",
 ]

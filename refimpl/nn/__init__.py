@@ -6,7 +6,9 @@ Every layer states its forward and its backward pass; there is no automatic diff
 from refimpl.nn.activations import Activation, Sigmoid, Tanh
 from refimpl.nn.clipping import clip_gradients
 from refimpl.nn.convolution import Conv2d
+from refimpl.nn.curvature import gauss_newton, hessian, hessian_vector_product, output_hessian
 from refimpl.nn.example_gradients import example_gradients, output_gradients
+from refimpl.nn.fisher import empirical_fisher, inverse_fisher
 from refimpl.nn.flattening import as_arrays, as_vector
 from refimpl.nn.gradcheck import check_gradients, gradient_errors, loss_gradient_error
 from refimpl.nn.layer import Layer, WeightedLayer
@@ -58,11 +60,16 @@ __all__ = [
     "clip_gradients",
     "col2im",
     "cosine_lr",
+    "empirical_fisher",
     "evaluate",
     "example_gradients",
     "fit",
+    "gauss_newton",
     "gradient_errors",
+    "hessian",
+    "hessian_vector_product",
     "im2col",
+    "inverse_fisher",
     "lenet5",
     "lenet_300_100",
     "load",
@@ -70,6 +77,7 @@ __all__ = [
     "mean_squared_error",
     "mlp",
     "output_gradients",
+    "output_hessian",
     "patch_grid",
     "save",
     "small_resnet",

@@ -19,6 +19,7 @@ from refimpl.prune.masking import (
     layerwise_masks,
     network_sparsity,
 )
+from refimpl.prune.obs import ObsTrace, downdate_inverse, obs, obs_trace, obs_update
 from refimpl.prune.oneshot import compound_sparsities, prune_iteratively, prune_one_shot
 from refimpl.prune.refit import least_squares_refit, reconstruction_error
 from refimpl.prune.semi_structured import StraightThrough, mask_flips, train_prune_train
@@ -29,6 +30,7 @@ from refimpl.prune.wanda import wanda, wanda_masks
 __all__ = [
     "ChannelGroup",
     "ChannelSlice",
+    "ObsTrace",
     "SensitivityScan",
     "StraightThrough",
     "apply_masks",
@@ -38,6 +40,7 @@ __all__ = [
     "channel_scores",
     "compound_sparsities",
     "damp",
+    "downdate_inverse",
     "global_channels",
     "global_masks",
     "input_hessian",
@@ -50,6 +53,9 @@ __all__ = [
     "mask_channels",
     "mask_flips",
     "network_sparsity",
+    "obs",
+    "obs_trace",
+    "obs_update",
     "prune_channels",
     "prune_channels_iteratively",
     "prune_channels_to_cost",

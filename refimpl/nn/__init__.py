@@ -11,6 +11,11 @@ from refimpl.nn.example_gradients import example_gradients, output_gradients
 from refimpl.nn.fisher import empirical_fisher, inverse_fisher
 from refimpl.nn.flattening import as_arrays, as_vector
 from refimpl.nn.gradcheck import check_gradients, gradient_errors, loss_gradient_error
+from refimpl.nn.hessian_diagonal import (
+    exact_diagonal,
+    levenberg_marquardt_diagonal,
+    obd_diagonal,
+)
 from refimpl.nn.layer import Layer, WeightedLayer
 from refimpl.nn.layers import Dropout, Flatten, Linear, ReLU
 from refimpl.nn.losses import mean_squared_error, smoothed_cross_entropy, softmax_cross_entropy
@@ -62,6 +67,7 @@ __all__ = [
     "cosine_lr",
     "empirical_fisher",
     "evaluate",
+    "exact_diagonal",
     "example_gradients",
     "fit",
     "gauss_newton",
@@ -72,10 +78,12 @@ __all__ = [
     "inverse_fisher",
     "lenet5",
     "lenet_300_100",
+    "levenberg_marquardt_diagonal",
     "load",
     "loss_gradient_error",
     "mean_squared_error",
     "mlp",
+    "obd_diagonal",
     "output_gradients",
     "output_hessian",
     "patch_grid",

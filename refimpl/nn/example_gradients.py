@@ -171,6 +171,27 @@ def gradients_all_at_once(network: Network, x: np.ndarray, dy: np.ndarray) -> di
     return {name: found[name] for name in network.named_parameters()}
 
 
+def check_examples(where: str, x: np.ndarray) -> None:
+    """Refuse what is no batch of at least one example.
+
+    Parameters
+    ----------
+    where : str
+        Named in the error.
+    x : ndarray of float, shape (batch, ...)
+        Input of a network.
+
+    Raises
+    ------
+    TypeError, ValueError
+        In one sentence.
+    """
+    check_array(where, "x", x, dtypes=FLOAT_DTYPES)
+    if not x.size:
+        advice = "leave empty batches out"
+        raise bad_argument(where, "x", "hold an example", f"shape {x.shape}", advice)
+
+
 def _pulled_back(network: Network, x: np.ndarray, dy: np.ndarray) -> dict[str, np.ndarray]:
     at_once = all(map(_has_rule, network.layers.values()))
     return (gradients_all_at_once if at_once else gradients_one_by_one)(network, x, dy)
@@ -214,7 +235,5 @@ def _patches(layer: Conv2d, images: np.ndarray) -> np.ndarray:
 
 def _outputs(where: str, network: Network, x: np.ndarray) -> np.ndarray:
     check_network(where, network)
-    check_array(where, "x", x, dtypes=FLOAT_DTYPES)
-    if not x.size:
-        raise bad_argument(where, "x", "hold an example", f"shape {x.shape}", "leave it out")
+    check_examples(where, x)
     return network.forward(x)

@@ -10,8 +10,11 @@ from refimpl.prune.channels import (
     prune_channels_iteratively,
     prune_channels_to_cost,
 )
+from refimpl.prune.exact_obs import exact_obs, exact_obs_trace
+from refimpl.prune.exact_obs_blocks import exact_obs_block_trace, exact_obs_blocks
 from refimpl.prune.granularity import as_matrix, shaped_masks
 from refimpl.prune.hessian import damp, inverse_cholesky, inverse_hessian
+from refimpl.prune.layerwise import layerwise_obs
 from refimpl.prune.masking import (
     apply_masks,
     budgeted_masks,
@@ -22,6 +25,7 @@ from refimpl.prune.masking import (
 from refimpl.prune.obs import ObsTrace, downdate_inverse, obs, obs_trace, obs_update
 from refimpl.prune.oneshot import compound_sparsities, prune_iteratively, prune_one_shot
 from refimpl.prune.refit import least_squares_refit, reconstruction_error
+from refimpl.prune.removal_trace import RemovalTrace
 from refimpl.prune.semi_structured import StraightThrough, mask_flips, train_prune_train
 from refimpl.prune.sensitivity import SensitivityScan, sensitivity_scan
 from refimpl.prune.structured import mask_channels, remove_channels
@@ -31,6 +35,7 @@ __all__ = [
     "ChannelGroup",
     "ChannelSlice",
     "ObsTrace",
+    "RemovalTrace",
     "SensitivityScan",
     "StraightThrough",
     "apply_masks",
@@ -41,6 +46,10 @@ __all__ = [
     "compound_sparsities",
     "damp",
     "downdate_inverse",
+    "exact_obs",
+    "exact_obs_block_trace",
+    "exact_obs_blocks",
+    "exact_obs_trace",
     "global_channels",
     "global_masks",
     "input_hessian",
@@ -49,6 +58,7 @@ __all__ = [
     "layer_inputs",
     "layerwise_channels",
     "layerwise_masks",
+    "layerwise_obs",
     "least_squares_refit",
     "mask_channels",
     "mask_flips",

@@ -10,7 +10,6 @@ from refimpl.nn.gradcheck import Loss
 from refimpl.nn.layer import Layer
 from refimpl.nn.layers import Linear
 from refimpl.nn.losses import softmax_cross_entropy
-from refimpl.nn.lowering import im2col
 from refimpl.nn.network import Network, check_network
 
 
@@ -161,12 +160,12 @@ def gradients_all_at_once(network: Network, x: np.ndarray, dy: np.ndarray) -> di
     ----------
     Goodfellow, 2015, "Efficient per-example gradient computations", which needs only the norms.
     """
-    inputs = {}
-    for name, layer in network.layers.items():
-        inputs[name], x = x, layer.forward(x)
+    network.forward(x)
     found = {}
     for name, layer in reversed(network.layers.items()):
-        found |= {f"{name}.{key}": g for key, g in _layer_gradients(layer, inputs[name], dy)}
+        if layer.parameters():
+            of_layer = _layer_gradients(layer, dy)
+            found |= {f"{name}.{key}": of_layer[key] for key in layer.named_parameters()}
         dy = layer.backward(dy)
     return {name: found[name] for name in network.named_parameters()}
 
@@ -206,31 +205,12 @@ def _has_rule(layer: Layer) -> bool:
     return not layer.parameters()
 
 
-def _layer_gradients(layer: Layer, x: np.ndarray, dy: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    match layer:
-        case Linear():
-            return _with_bias(layer, dy[:, :, None] * x[:, None], dy)
-        case Conv2d():
-            places = dy.reshape(*dy.shape[:2], -1)  # (batch, c_out, places)
-            weight = places @ _patches(layer, x)
-            return _with_bias(
-                layer, weight.reshape(len(x), *layer.weight.shape), places.sum(axis=2)
-            )
-    return []
-
-
-def _with_bias(
-    layer: Linear | Conv2d, weight: np.ndarray, bias: np.ndarray
-) -> list[tuple[str, np.ndarray]]:
-    return [("weight", weight)] + ([] if layer.bias is None else [("bias", bias.copy())])
-
-
-def _patches(layer: Conv2d, images: np.ndarray) -> np.ndarray:
-    """The patches of each image as rows: (batch, places, c_in * kh * kw)."""
-    columns = im2col(
-        images, layer.weight.shape[2:], stride=layer.stride, padding=layer.padding
-    )  # (c_in * kh * kw, batch * places)
-    return columns.reshape(len(columns), len(images), -1).transpose(1, 2, 0)
+def _layer_gradients(layer: Linear | Conv2d, dy: np.ndarray) -> dict[str, np.ndarray]:
+    batch, n_out = dy.shape[:2]
+    dy = dy.reshape(batch, n_out, -1)  # (batch, n_out, places), one place if linear
+    rows = layer.input_rows().reshape(batch, dy.shape[2], -1)  # (batch, places, n_in)
+    weight = (dy @ rows).reshape(batch, *layer.weight.shape)
+    return {"weight": weight, "bias": dy.sum(axis=2)}
 
 
 def _outputs(where: str, network: Network, x: np.ndarray) -> np.ndarray:

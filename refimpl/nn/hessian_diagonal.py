@@ -9,11 +9,7 @@ import numpy as np
 
 from refimpl.arrays import bad_argument, check_array, xp_of
 from refimpl.nn.activations import Activation
-from refimpl.nn.convolution import (
-    Conv2d,
-    convolution_image_gradient,
-    convolution_weight_gradient,
-)
+from refimpl.nn.convolution import Conv2d, convolution_image_gradient
 from refimpl.nn.curvature import output_hessian
 from refimpl.nn.example_gradients import check_examples
 from refimpl.nn.gradcheck import Loss
@@ -215,24 +211,20 @@ def _sent_back(
     """Send curvature and gradient back together, down to the first layer with parameters."""
     found, wanted = {}, network.named_parameters()
     for name, layer in reversed(network.layers.items()):
-        of_layer = _of_parameters(layer, inputs[name], diagonal(h))
-        found |= {f"{name}.{key}": of_layer[key] for key in layer.named_parameters()}
+        if layer.parameters():
+            of_layer = _of_parameters(layer, diagonal(h))
+            found |= {f"{name}.{key}": of_layer[key] for key in layer.named_parameters()}
         if len(found) == len(wanted):
             break
         h, dy = through(layer, inputs[name], h, dy), layer.backward(dy)
     return {name: found[name] for name in wanted}
 
 
-def _of_parameters(layer: Layer, x: np.ndarray, h: np.ndarray) -> dict[str, np.ndarray]:
-    """The layer's weight gradients, of squared inputs; `h` has the shape of its output."""
-    match layer:
-        case Linear():
-            return {"weight": h.T @ x**2, "bias": h.sum(axis=0)}
-        case Conv2d():
-            patch = layer.weight.shape[2:], layer.stride, layer.padding
-            weight = convolution_weight_gradient(h, x**2, *patch)
-            return {"weight": weight, "bias": h.sum(axis=(0, 2, 3))}
-    return {}
+def _of_parameters(layer: Linear | Conv2d, h: np.ndarray) -> dict[str, np.ndarray]:
+    """The gradients of weight and bias, of squared inputs; `h` has the shape of the output."""
+    by_output = h.swapaxes(0, 1).reshape(h.shape[1], -1)  # (n_out, batch * places)
+    weight = (by_output @ layer.input_rows() ** 2).reshape(layer.weight.shape)
+    return {"weight": weight, "bias": by_output.sum(axis=1)}
 
 
 def _squares_through(layer: Layer, x: np.ndarray, h: np.ndarray, dy: np.ndarray) -> np.ndarray:

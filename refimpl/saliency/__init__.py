@@ -15,6 +15,7 @@ from refimpl.saliency.gradient import grasp, snip, taylor, taylor_squared
 from refimpl.saliency.layer_adaptive import lamp
 from refimpl.saliency.magnitude import magnitude, random
 from refimpl.saliency.movement import movement, soft_movement
+from refimpl.saliency.second_order import obd, obs
 from refimpl.saliency.synaptic_flow import synflow, total_flow
 
 __all__ = [
@@ -28,6 +29,8 @@ __all__ = [
     "lamp",
     "magnitude",
     "movement",
+    "obd",
+    "obs",
     "random",
     "snip",
     "soft_movement",

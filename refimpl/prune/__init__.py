@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from refimpl.prune.at_initialization import grasp_masks, snip_masks, synflow_masks
 from refimpl.prune.calibration import input_hessian, layer_inputs, prune_layers
 from refimpl.prune.channel_choice import channel_scores, global_channels, layerwise_channels
 from refimpl.prune.channel_graph import ChannelGroup, ChannelSlice, channel_groups
@@ -52,6 +53,7 @@ __all__ = [
     "exact_obs_trace",
     "global_channels",
     "global_masks",
+    "grasp_masks",
     "input_hessian",
     "inverse_cholesky",
     "inverse_hessian",
@@ -76,6 +78,8 @@ __all__ = [
     "remove_channels",
     "sensitivity_scan",
     "shaped_masks",
+    "snip_masks",
+    "synflow_masks",
     "train_prune_train",
     "wanda",
     "wanda_masks",

@@ -76,7 +76,7 @@ def layerwise_masks(
     where = "layerwise_masks"
     check_fraction(where, "sparsity", sparsity)
     candidates = candidate_weights(where, network, ignore)
-    scores = _scores(where, candidates, saliency)
+    scores = _checked(where, candidates, {n: saliency(w.value) for n, w in candidates.items()})
     masks = {name: unstructured(score, sparsity) for name, score in scores.items()}
     _check_none_returns(where, candidates, masks)
     return masks
@@ -137,15 +137,8 @@ def global_masks(
     where = "global_masks"
     check_fraction(where, "sparsity", sparsity)
     candidates = candidate_weights(where, network, ignore)
-    scores = _scores(where, candidates, saliency)
-    if allow_empty:
-        chosen = global_unstructured(list(scores.values()), sparsity)
-    else:
-        counts = global_counts(list(scores.values()), sparsity)
-        chosen = list(map(keep_top_k, scores.values(), counts))
-    masks = dict(zip(scores, chosen, strict=True))
-    _check_none_returns(where, candidates, masks)
-    return masks
+    scores = {name: saliency(weight.value) for name, weight in candidates.items()}
+    return rank_together(where, candidates, scores, sparsity, allow_empty=allow_empty)
 
 
 def budgeted_masks(
@@ -203,7 +196,7 @@ def budgeted_masks(
     check_fraction(where, "sparsity", sparsity)
     candidates = candidate_weights(where, network, ignore)
     counts = _granted(where, candidates, budget, sparsity)
-    scores = _scores(where, candidates, saliency)
+    scores = _checked(where, candidates, {n: saliency(w.value) for n, w in candidates.items()})
     masks = {name: keep_top_k(score, counts[name]) for name, score in scores.items()}
     _check_none_returns(where, candidates, masks)
     return masks
@@ -331,6 +324,29 @@ def candidate_weights(
     return candidates
 
 
+def rank_together(
+    where: str,
+    candidates: dict[str, Parameter],
+    scores: Mapping[str, np.ndarray],
+    sparsity: float,
+    *,
+    allow_empty: bool = True,
+) -> dict[str, np.ndarray]:
+    """Choose masks as `global_masks` does, by saliencies that are there already.
+
+    ``scores[name]`` belongs to ``candidates[name]``, which `candidate_weights` returned; `where`
+    is named in errors. For all else see `global_masks`.
+    """
+    ranked = list(_checked(where, candidates, scores).values())
+    if allow_empty:
+        chosen = global_unstructured(ranked, sparsity)
+    else:
+        chosen = list(map(keep_top_k, ranked, global_counts(ranked, sparsity)))
+    masks = dict(zip(candidates, chosen, strict=True))
+    _check_none_returns(where, candidates, masks)
+    return masks
+
+
 def _granted(
     where: str, candidates: dict[str, Parameter], budget: Budget, sparsity: float
 ) -> dict[str, int]:
@@ -346,20 +362,19 @@ def _granted(
     return counts
 
 
-def _scores(
-    where: str, candidates: dict[str, Parameter], saliency: Saliency
+def _checked(
+    where: str, candidates: dict[str, Parameter], scores: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """Saliency of every candidate, -inf where a weight is pruned already."""
-    scores = {}
+    checked = {}
     for name, weight in candidates.items():
-        score = saliency(weight.value)
-        argument = f"saliency of {name}"
+        score, argument = scores[name], f"saliency of {name}"
         check_array(where, argument, score, shape=weight.shape, dtypes=FLOAT_DTYPES)
         if weight.mask is not None:
             score = xp_of(score).where(weight.mask, score, -np.inf)
         check_no_nan(where, argument, score)
-        scores[name] = score
-    return scores
+        checked[name] = score
+    return checked
 
 
 def _check_none_returns(

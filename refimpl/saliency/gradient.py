@@ -52,7 +52,8 @@ def taylor(w: np.ndarray, dw: np.ndarray) -> np.ndarray:
     >>> taylor(np.array([3.0, -1.0, 0.5]), np.array([0.1, 2.0, -2.0])).round(3)
     array([0.3, 2. , 1. ])
     """
-    return xp_of(w).abs(_product("taylor", w, "dw", dw))
+    effects = _product("taylor", w, "dw", dw)
+    return xp_of(effects).abs(effects, out=effects)
 
 
 @np.errstate(invalid="ignore")  # as taylor
@@ -154,12 +155,14 @@ def snip(w: np.ndarray, dw: np.ndarray, *, total: float | None = None) -> np.nda
     >>> snip(np.array([3.0, -1.0, 0.5]), np.array([1.0, 1.0, 2.0]))
     array([0.6, 0.2, 0.2])
     """
-    effects = xp_of(w).abs(_product("snip", w, "dw", dw))
+    effects = _product("snip", w, "dw", dw)
+    xp_of(effects).abs(effects, out=effects)
     if total is None:
         total = float(effects.sum()) or 1.0
     else:
         check_positive("snip", "total", total)
-    return effects / total
+    effects /= total
+    return effects
 
 
 @np.errstate(invalid="ignore")  # as taylor

@@ -118,7 +118,7 @@ def soft_movement(
     check_positive(where, "lr", lr)
     check_positive(where, "penalty", penalty, zero_allowed=True)
     pull = penalty * _sigmoid_slope(scores.astype(np.float64))
-    return scores + lr * (movement(w, dw) - pull)
+    return xp_of(scores, w).asarray(scores + lr * (movement(w, dw) - pull))
 
 
 def _sigmoid_slope(x: np.ndarray) -> np.ndarray:

@@ -127,3 +127,12 @@ def saliencies(draw, shape: tuple[int, ...], special: list[float] = INFINITE) ->
         width=width, allow_nan=False, allow_infinity=math.inf in special
     )
     return draw(layouts(draw(hnp.arrays(dtype, shape, elements=elements))))
+
+
+@st.composite
+def whole_numbers(draw, n_arrays: int = 2) -> list[np.ndarray]:
+    """Arrays of one shape, each of any dtype and layout; float64 products of them are exact."""
+    shape = draw(hnp.array_shapes(max_dims=3, min_side=0, max_side=4))
+    dtypes = [draw(st.sampled_from(FLOATS)) for _ in range(n_arrays)]
+    whole = st.integers(-9, 9).map(float)
+    return [draw(layouts(draw(hnp.arrays(dtype, shape, elements=whole)))) for dtype in dtypes]

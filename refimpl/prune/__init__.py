@@ -29,13 +29,23 @@ from refimpl.prune.refit import least_squares_refit, reconstruction_error
 from refimpl.prune.removal_trace import RemovalTrace
 from refimpl.prune.semi_structured import StraightThrough, mask_flips, train_prune_train
 from refimpl.prune.sensitivity import SensitivityScan, sensitivity_scan
+from refimpl.prune.sparsegpt import sparsegpt, sparsegpt_flops
 from refimpl.prune.structured import mask_channels, remove_channels
+from refimpl.prune.surgeon import (
+    Removal,
+    kept_places,
+    obs_removals,
+    parameter_vector,
+    plain_removals,
+    surgeon,
+)
 from refimpl.prune.wanda import wanda, wanda_masks
 
 __all__ = [
     "ChannelGroup",
     "ChannelSlice",
     "ObsTrace",
+    "Removal",
     "RemovalTrace",
     "SensitivityScan",
     "StraightThrough",
@@ -57,6 +67,7 @@ __all__ = [
     "input_hessian",
     "inverse_cholesky",
     "inverse_hessian",
+    "kept_places",
     "layer_inputs",
     "layerwise_channels",
     "layerwise_masks",
@@ -66,8 +77,11 @@ __all__ = [
     "mask_flips",
     "network_sparsity",
     "obs",
+    "obs_removals",
     "obs_trace",
     "obs_update",
+    "parameter_vector",
+    "plain_removals",
     "prune_channels",
     "prune_channels_iteratively",
     "prune_channels_to_cost",
@@ -79,6 +93,9 @@ __all__ = [
     "sensitivity_scan",
     "shaped_masks",
     "snip_masks",
+    "sparsegpt",
+    "sparsegpt_flops",
+    "surgeon",
     "synflow_masks",
     "train_prune_train",
     "wanda",

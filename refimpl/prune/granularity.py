@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 
-from refimpl.arrays import bad_argument, check_array
+from refimpl.arrays import bad_argument, check_array, check_count, check_fraction
 from refimpl.nn import Network
 from refimpl.prune.masking import Saliency, candidate_weights
 from refimpl.saliency import magnitude
@@ -112,3 +112,39 @@ def as_matrix(rule: Rule) -> Rule:
         return rule(saliency.reshape(len(saliency), n_in)).reshape(saliency.shape)
 
     return shown
+
+
+def check_pattern(
+    where: str, n_in: int, *, sparsity: float | None, n: int | None, m: int | None
+) -> None:
+    """Refuse what says neither or both: how many weights go, and how many of every m stay.
+
+    Parameters
+    ----------
+    where : str
+        Named in the error.
+    n_in : int
+        Inputs of the layer, which groups of m have to fill.
+    sparsity : float or None
+        In ``[0, 1)``.
+    n, m : int or None
+        ``1 <= n <= m``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        In one sentence.
+    """
+    given = (sparsity is not None, n is not None, m is not None)
+    if given not in ((True, False, False), (False, True, True)):
+        actual = f"sparsity={sparsity}, n={n}, m={m}"
+        advice = "give sparsity=0.5, or n=2 and m=4"
+        raise bad_argument(where, "the pattern", "be a sparsity or an n and an m", actual, advice)
+    if m is None:
+        check_fraction(where, "sparsity", sparsity)
+        return
+    check_count(where, "m", m, 1)
+    check_count(where, "n", n, 1, m)
+    if n_in % int(m):
+        advice = "leave this layer dense, or give it inputs that are 0"
+        raise bad_argument(where, "the number of inputs", f"be a multiple of {m}", n_in, advice)

@@ -99,8 +99,8 @@ def inverse_cholesky(hessian: np.ndarray) -> np.ndarray:
 
     With J the reversal of the order, :math:`J H J = L L^\top` gives
     :math:`U = (J L J)^{-1} = J L^{-1} J`: one Cholesky factorisation and one inverse of a
-    triangle, :math:`\tfrac23 n^3` FLOPs and two arrays of that size, where inverting H and then
-    factoring the inverse takes twice that.
+    triangle. That is :math:`\tfrac23 n^3` FLOPs, where inverting H and then factoring the inverse
+    takes twice that; in memory for the result and half of it.
 
     Examples
     --------
@@ -111,7 +111,9 @@ def inverse_cholesky(hessian: np.ndarray) -> np.ndarray:
     """
     where = "inverse_cholesky"
     check_hessian(where, hessian)
-    return np.ascontiguousarray(_triangle_inverse(where, hessian)[::-1, ::-1])
+    u = _triangle_inverse(where, hessian)
+    _reverse(u.ravel())  # a view: both orders at once
+    return u
 
 
 def inverse_hessian(hessian: np.ndarray) -> np.ndarray:
@@ -176,7 +178,7 @@ def check_hessian(where: str, hessian: Any) -> None:
     if least < 0:
         requirement = "have a diagonal of at least 0"
         raise bad_argument(where, "hessian", requirement, f"{least:.3g}", advice)
-    asymmetry = float(np.abs(hessian - hessian.T).max())
+    asymmetry = _asymmetry(hessian)
     if asymmetry > 1e-3 * float(hessian.diagonal().max()):
         actual = f"entries that differ by {asymmetry:.3g}"
         raise bad_argument(where, "hessian", "be symmetric", actual, advice)
@@ -205,14 +207,29 @@ def not_positive_definite(where: str, hessian: np.ndarray) -> Exception:
     return bad_argument(where, "hessian", "be positive definite", actual, advice)
 
 
+def _asymmetry(hessian: np.ndarray) -> float:
+    """How far two mirror images differ at most; some rows at a time, in little memory."""
+    bands = (slice(start, start + 256) for start in range(0, len(hessian), 256))
+    mirrored = ((hessian[band, : band.stop], hessian[: band.stop, band].T) for band in bands)
+    return max(float(np.abs(entries - images).max()) for entries, images in mirrored)
+
+
+def _reverse(entries: np.ndarray) -> None:
+    """Reverse a vector in place, with memory for half of it."""
+    half = entries.size // 2
+    first = entries[:half].copy()
+    entries[:half] = entries[: -half - 1 : -1]
+    entries[entries.size - half :] = first[::-1]
+
+
 def _triangle_inverse(where: str, hessian: np.ndarray) -> np.ndarray:
     """The inverse of the lower Cholesky factor of the Hessian in reversed order."""
-    reverse = np.array(hessian[::-1, ::-1], order="F")
+    reverse = np.array(hessian[::-1, ::-1], order="C").T  # LAPACK counts down the columns
     potrf, trtri = get_lapack_funcs(("potrf", "trtri"), (reverse,))
-    factor, failed = potrf(reverse, lower=True, overwrite_a=True, clean=True)
+    factor, failed = potrf(reverse, lower=False, overwrite_a=True, clean=True)
     # A pivot is what the inputs behind it leave unexplained of one; rounding leaves some eps.
     unexplained = factor.diagonal() ** 2 / hessian.diagonal()[::-1] if not failed else None
     if failed or unexplained.min() <= 10 * np.finfo(hessian.dtype).eps:
         raise not_positive_definite(where, hessian)
-    inverse, _ = trtri(factor, lower=True, overwrite_c=True)
-    return inverse
+    inverse, _ = trtri(factor, lower=False, overwrite_c=True)
+    return inverse.T

@@ -239,7 +239,6 @@ TARGETS: tuple[Target, ...] = (
     Target("SDDMM", ">= 3x dense at 90 %", "sddmm", ["dense"], _AT_90, least=3),
     Target("SDDMM", ">= 10x dense at 98 %", "sddmm", ["dense"], _AT_98, least=10),
     Target("SparseGPT, 1024 and 4096", ">= 1.5x the authors' code", note="not built yet (issue 5)"),
-    Target("exact OBS, 256x256", ">= 10x the authors' code", note="not built yet (issue 5)"),
 )
 
 
@@ -255,6 +254,19 @@ STEP_TARGETS = (
     _step_target("LeNet-5", "lenet5", 1.0),
 )
 
+# Judged from the record of `refimpl.experiments.exact_obs_speed`.
+_LAYER_256 = {"kinds": ("exact_obs",), "rows": 256, "columns": 256, "threads": 1}
+OBS_TARGETS = (
+    Target(
+        "exact OBS, 256x256",
+        ">= 10x the authors' steps",
+        "refimpl",
+        ["torch"],
+        _LAYER_256,
+        least=10,
+    ),
+)
+
 
 def judge(record: Mapping[str, Any], targets: Sequence[Target] = TARGETS) -> list[Verdict]:
     """Compare every target with what was measured.
@@ -263,7 +275,8 @@ def judge(record: Mapping[str, Any], targets: Sequence[Target] = TARGETS) -> lis
     ----------
     record : dict
         From `refimpl.experiments.kernel_grid.condense`, or for `STEP_TARGETS` from
-        `refimpl.experiments.dense_step.condense`.
+        `refimpl.experiments.dense_step.condense`, for `OBS_TARGETS` from
+        `refimpl.experiments.exact_obs_speed.condense`.
     targets : sequence of Target
         Which.
 

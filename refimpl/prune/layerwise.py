@@ -78,9 +78,9 @@ def layerwise_obs(w: np.ndarray, h_inv: np.ndarray, n_remove: int) -> np.ndarray
     new_w, h_inv = w.astype(np.float64), h_inv.astype(np.float64)
     saliency = new_w**2 / (2 * diagonal)
     from_the_end = np.argsort(saliency.ravel()[::-1], kind="stable")
-    removed = w.size - 1 - from_the_end[:n_remove]
-    for row, q in zip(*np.unravel_index(removed, w.shape), strict=True):
+    removed = np.unravel_index(w.size - 1 - from_the_end[:n_remove], w.shape)
+    for row, q in zip(*removed, strict=True):
         new_w[row] -= new_w[row, q] / diagonal[q] * h_inv[q]
-    new_w.ravel()[removed] = 0
+    new_w[removed] = 0
     # [removals end]
     return new_w.astype(w.dtype)

@@ -9,12 +9,15 @@ from refimpl.experiments import (
     channel_pruning_mnist,
     cnn_accuracy,
     dense_step,
+    exact_obs_speed,
     granularity,
     granularity_latency,
     kernel_first_look,
     kernel_grid,
     layer_sensitivity,
     layer_sensitivity_mnist,
+    layerwise_obs,
+    layerwise_obs_mnist,
     magnitude_curve,
     sensitivity_budgets,
     sparse_convolution,
@@ -46,6 +49,9 @@ EXPERIMENTS = (
     layer_sensitivity_mnist,
     sensitivity_budgets,
     two_four_training,
+    layerwise_obs,
+    layerwise_obs_mnist,
+    exact_obs_speed,
 )
 
 __all__ = ["EXPERIMENTS", "run", "summarize", "write_summary"]

@@ -22,7 +22,7 @@ from refimpl.prune import RemovalTrace, damp, exact_obs_trace, input_hessian, in
 from refimpl.prune.exact_obs import remove_greedily
 
 ROWS_AT_ONCE = 32  # of the authors' code
-ROUNDS = 7
+ROUNDS = 5
 SETTINGS = ({"rows": 256, "columns": 256, "threads": 1},)
 SEEDS = (0,)
 
@@ -33,7 +33,7 @@ def run_once(setting: dict[str, Any], seed: int) -> dict[str, Any]:
     Parameters
     ----------
     setting : dict
-        ``rows`` and ``columns`` of the weight; ``threads``. Fewer ``rounds`` than 7 make a quick
+        ``rows`` and ``columns`` of the weight; ``threads``. Fewer ``rounds`` than 5 make a quick
         trial.
     seed : int
         Draws weight and inputs.

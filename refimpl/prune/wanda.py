@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterable
 import numpy as np
 
 from refimpl import saliency
-from refimpl.arrays import bad_argument, check_array
+from refimpl.arrays import check_array
 from refimpl.masks import n_of_m, row_wise
 from refimpl.nn import Network
 from refimpl.nn.layer import TRAINING_DTYPES
 from refimpl.prune.calibration import check_batches, layer_inputs
-from refimpl.prune.granularity import Rule
+from refimpl.prune.granularity import Rule, check_pattern
 from refimpl.prune.hessian import check_hessian
 from refimpl.prune.masking import candidate_weights
 
@@ -76,8 +76,9 @@ def wanda(
     where = "wanda"
     check_hessian(where, hessian)
     check_array(where, "w", w, shape=(-1, len(hessian)), dtypes=TRAINING_DTYPES)
+    check_pattern(where, len(hessian), sparsity=sparsity, n=n, m=m)
     scores = saliency.wanda(w, np.sqrt(hessian.diagonal()))
-    mask = _choose(where, scores, sparsity, n, m)
+    mask = row_wise(scores, sparsity) if m is None else n_of_m(scores, n, m)
     return np.where(mask, w, w.dtype.type(0))
 
 
@@ -142,17 +143,3 @@ def wanda_masks(
         check_array(where, f"mask of {name}", mask, shape=weight.shape, dtypes=(np.bool_,))
         masks[name] = mask if weight.mask is None else mask & weight.mask
     return masks
-
-
-def _choose(
-    where: str, scores: np.ndarray, sparsity: float | None, n: int | None, m: int | None
-) -> np.ndarray:
-    """Mask of the pattern that was asked for, one of two."""
-    given = (sparsity is not None, n is not None, m is not None)
-    if given == (True, False, False):
-        return row_wise(scores, sparsity)
-    if given == (False, True, True):
-        return n_of_m(scores, n, m)
-    actual = f"sparsity={sparsity}, n={n}, m={m}"
-    advice = "give sparsity=0.5, or n=2 and m=4"
-    raise bad_argument(where, "the pattern", "be a sparsity or an n and an m", actual, advice)

@@ -134,7 +134,7 @@ def test_wanda_of_dead_inputs_only_still_keeps_the_count():
         ({"sparsity": 0.5, "n": 2, "m": 4}, "the pattern must be a sparsity or an n and an m"),
         ({"n": 2}, "the pattern must be a sparsity or an n and an m, got sparsity=None, n=2"),
         ({"sparsity": 0.95}, "sparsity must leave a weight in a row of 8, got 0.95; take a lower"),
-        ({"n": 2, "m": 3}, r"the number of inputs \(axis 1\) must be a multiple of 3, got 8"),
+        ({"n": 2, "m": 3}, "wanda: the number of inputs must be a multiple of 3, got 8"),
         ({"n": 0, "m": 4}, r"n must be in \[1, 4\], got 0"),
     ],
 )

@@ -8,6 +8,7 @@ import numpy as np
 
 from refimpl.arrays import bad_argument, check_array, check_count
 from refimpl.nn.layer import TRAINING_DTYPES
+from refimpl.saliency import obs as obs_saliency
 
 
 class ObsTrace(NamedTuple):
@@ -226,19 +227,13 @@ def _run(where: str, w: np.ndarray, h_inv: np.ndarray, n_remove: int) -> ObsTrac
     weights[0] = w
     flat, h_inv, left = w.ravel().astype(np.float64), h_inv.astype(np.float64), np.arange(w.size)
     for k in range(n_remove):
-        saliency = _saliency(where, flat[left], h_inv.diagonal()[left])
+        saliency = obs_saliency(flat, h_inv)[left]
         least = saliency.argmin()
         order[k], saliencies[k] = left[least], saliency[least]
         flat, h_inv = _updated(flat, h_inv, order[k]), _downdated(h_inv, order[k])
         weights[k + 1] = flat.reshape(w.shape)
         left = np.delete(left, least)
     return ObsTrace(order, saliencies, weights)
-
-
-def _saliency(where: str, w: np.ndarray, pivots: np.ndarray) -> np.ndarray:
-    if not pivots.min() > 0:
-        raise _not_positive_definite(where, f"a pivot of {pivots.min():.3g} by rounding")
-    return w**2 / (2 * pivots)
 
 
 def _updated(w: np.ndarray, h_inv: np.ndarray, index: int) -> np.ndarray:

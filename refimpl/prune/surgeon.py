@@ -13,6 +13,7 @@ from refimpl.nn import Network, as_arrays, as_vector
 from refimpl.nn.network import check_network
 from refimpl.prune.hessian import inverse_hessian
 from refimpl.prune.obs import downdate_inverse, obs_trace, obs_update
+from refimpl.saliency import obs as obs_saliency
 
 
 class Removal(NamedTuple):
@@ -149,7 +150,7 @@ def obs_removals(hessian: Callable[[Network], np.ndarray], *, at_once: int = 1) 
     def removals(network: Network) -> Iterator[Removal]:
         w, kept = parameter_vector(network), kept_places(network)
         h_inv = _inverse_of_kept(hessian(network), kept)
-        for first in _ranked(w**2 / h_inv.diagonal(), kept):
+        for first in _ranked(obs_saliency(w, h_inv), kept):
             yield _operate(w, h_inv, kept, first, at_once)
 
     return removals

@@ -349,7 +349,7 @@ def test_obs_refuses_with_a_sentence(w, h_inv, n_remove, kind, message):
 def test_obs_says_when_rounding_has_eaten_the_inverse():
     """Of rank 2, it passes the check at the door by luck; the third pivot is not positive."""
     x = np.random.default_rng(3).standard_normal((2, 3))
-    with pytest.raises(ValueError, match=r"h_inv must be positive definite, got a .*; damp the"):
+    with pytest.raises(ValueError, match=r"h_inv must have a positive diagonal, got"):
         obs(np.ones(3), x.T @ x, 3)
 
 

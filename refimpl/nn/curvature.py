@@ -74,8 +74,8 @@ def hessian_vector_product(
 
     References
     ----------
-    Pearlmutter, 1994, "Fast exact multiplication by the Hessian", equation 2, whose one-sided
-    difference errs by h; his R-operator has no step.
+    Pearlmutter, 1994, "Fast exact multiplication by the Hessian", whose R-operator takes no step
+    and so has no such error.
 
     Examples
     --------

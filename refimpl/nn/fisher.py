@@ -92,7 +92,7 @@ def inverse_fisher(gradients: np.ndarray, damping: float) -> np.ndarray:
     References
     ----------
     Hassibi and Stork, 1992, "Second order derivatives for network pruning: optimal brain surgeon",
-    the recursion for the inverse Hessian.
+    section 3.
 
     Examples
     --------

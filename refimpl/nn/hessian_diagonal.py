@@ -70,7 +70,7 @@ def obd_diagonal(
 
     References
     ----------
-    LeCun, Denker and Solla, 1989, "Optimal brain damage", section 2.2.
+    LeCun, Denker and Solla, 1989, "Optimal brain damage", section 2.1.
 
     Examples
     --------
@@ -113,7 +113,7 @@ def levenberg_marquardt_diagonal(
 
     References
     ----------
-    LeCun, Denker and Solla, 1989, "Optimal brain damage", the end of section 2.2.
+    LeCun, Denker and Solla, 1989, "Optimal brain damage", the end of section 2.1.
 
     Examples
     --------
@@ -170,7 +170,7 @@ def exact_diagonal(
     References
     ----------
     Botev, Ritter and Barber, 2017, "Practical Gauss-Newton optimisation for deep learning",
-    equation 6, the recursion for the Hessian of pre-activations.
+    section 3, the recursion for the Hessian of pre-activations.
 
     Examples
     --------
@@ -272,7 +272,8 @@ def _run(
     for name, layer in network.layers.items():
         if not isinstance(layer, known) or getattr(layer, "groups", 1) > 1:
             requirement = f"be one of {', '.join(kind.__name__ for kind in known)}"
-            actual = f"{type(layer).__name__} in {name!r}"
+            groups = " with groups" if isinstance(layer, Conv2d) and layer.groups > 1 else ""
+            actual = f"{type(layer).__name__}{groups} in {name!r}"
             advice = "average squared example_gradients, or take hessian of a small network"
             raise bad_argument(where, "each layer", requirement, actual, advice, kind=TypeError)
         inputs[name], x = x, layer.forward(x)

@@ -49,7 +49,7 @@ def obd(w: np.ndarray, h_diag: np.ndarray) -> np.ndarray:
 
     References
     ----------
-    LeCun, Denker and Solla (1989), "Optimal brain damage", section 2.1, equations 1 to 3.
+    LeCun, Denker and Solla (1989), "Optimal brain damage", section 2.
 
     Examples
     --------
@@ -105,7 +105,7 @@ def obs(w: np.ndarray, h_inv: np.ndarray) -> np.ndarray:
     References
     ----------
     Hassibi and Stork (1992), "Second order derivatives for network pruning: optimal brain
-    surgeon", equation 5.
+    surgeon", section 2.
 
     Examples
     --------

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from support.differences import assert_gradient_close, central_differences
+from support.differences import (
+    assert_gradient_close,
+    assert_hessian_close,
+    central_differences,
+    second_differences,
+)
 
 
 def sine(x: np.ndarray):
@@ -43,3 +48,30 @@ def test_gradient_comparison_rejects_single_precision():
     x = np.ones(2)
     with pytest.raises(AssertionError):
         assert_gradient_close(np.cos(x).astype(np.float32), central_differences(sine(x), x))
+
+
+def wave(x: np.ndarray, y: np.ndarray):
+    """The sine of the sum of all entries: minus that sine is every second derivative."""
+    return lambda: float(np.sin(x.sum() + y.sum()))
+
+
+def wave_hessian(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.full((x.size + y.size,) * 2, -np.sin(x.sum() + y.sum()))
+
+
+def test_second_differences_find_the_hessian_of_a_wave():
+    x, y = np.array([[0.1, 0.3]]), np.array([0.5])
+    assert_hessian_close(wave_hessian(x, y), second_differences(wave(x, y), [x, y]))
+
+
+def test_second_differences_leave_their_input_as_it_was():
+    x, y = np.array([[0.1, 0.3]]), np.array([0.5])
+    second_differences(wave(x, y), [x, y])
+    assert (x.tolist(), y.tolist()) == ([[0.1, 0.3]], [0.5])
+
+
+@pytest.mark.parametrize("factor", [1.001, 0.999, -1.0, 0.0])
+def test_hessian_comparison_rejects_a_wrong_factor(factor):
+    x, y = np.array([[0.1, 0.3]]), np.array([0.5])
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
+        assert_hessian_close(factor * wave_hessian(x, y), second_differences(wave(x, y), [x, y]))

@@ -9,6 +9,7 @@ from support.differences import (
     assert_gradient_close,
     assert_hessian_close,
     central_differences,
+    diagonal_differences,
     second_differences,
 )
 
@@ -62,6 +63,12 @@ def wave_hessian(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def test_second_differences_find_the_hessian_of_a_wave():
     x, y = np.array([[0.1, 0.3]]), np.array([0.5])
     assert_hessian_close(wave_hessian(x, y), second_differences(wave(x, y), [x, y]))
+
+
+def test_diagonal_differences_find_the_diagonal_of_the_hessian():
+    x, y = np.array([[0.1, 0.3]]), np.array([0.5])
+    found = diagonal_differences(wave(x, y), [x, y])
+    assert_hessian_close(wave_hessian(x, y).diagonal().copy(), found)
 
 
 def test_second_differences_leave_their_input_as_it_was():

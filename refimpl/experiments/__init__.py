@@ -19,6 +19,7 @@ from refimpl.experiments import (
     layerwise_obs,
     layerwise_obs_mnist,
     magnitude_curve,
+    monks,
     reconstruction,
     reconstruction_digits,
     reconstruction_mnist,
@@ -27,6 +28,7 @@ from refimpl.experiments import (
     sparse_step,
     two_four_training,
     two_four_walk,
+    xor_surgery,
 )
 from refimpl.experiments.runner import run
 from refimpl.experiments.summary import summarize, write_summary
@@ -52,6 +54,8 @@ EXPERIMENTS = (
     layer_sensitivity_mnist,
     sensitivity_budgets,
     two_four_training,
+    xor_surgery,
+    monks,
     reconstruction,
     reconstruction_digits,
     reconstruction_mnist,

@@ -59,7 +59,8 @@ def obd(w: np.ndarray, h_diag: np.ndarray) -> np.ndarray:
     """
     check_array("obd", "w", w, dtypes=FLOAT_DTYPES)
     check_array("obd", "h_diag", h_diag, shape=w.shape, dtypes=FLOAT_DTYPES)
-    return xp_of(w, h_diag).square(w.astype(np.float64)) * h_diag / 2
+    xp = xp_of(w, h_diag)
+    return xp.asarray(w.astype(np.float64) ** 2 * h_diag / 2)  # of arrays without axes, a scalar
 
 
 def obs(w: np.ndarray, h_inv: np.ndarray) -> np.ndarray:
@@ -122,7 +123,8 @@ def obs(w: np.ndarray, h_inv: np.ndarray) -> np.ndarray:
     check_array("obs", "w", w, dtypes=FLOAT_DTYPES)
     check_array("obs", "h_inv", h_inv, ndim=2, dtypes=FLOAT_DTYPES)
     diagonal = _diagonal(w, h_inv)
-    return xp_of(w, h_inv).square(w.astype(np.float64)) / (2 * diagonal)
+    xp = xp_of(w, h_inv)
+    return xp.asarray(w.astype(np.float64) ** 2 / (2 * diagonal))
 
 
 def _diagonal(w: np.ndarray, h_inv: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ import pytest
 from refimpl import nn
 from refimpl.kernels import layer_kernels
 from refimpl.masks import unstructured
+from refimpl.nn.example_gradients import gradients_one_by_one
 from refimpl.nn.layers import Linear
 from refimpl.saliency import magnitude
 from support.device_arrays import DeviceModule
@@ -149,6 +150,37 @@ def test_regression_loss_is_the_same_on_the_device(xp):
     there = nn.mean_squared_error(xp.asarray(prediction), xp.asarray(target))
     assert there[0] == pytest.approx(loss, rel=1e-14)
     assert_same(there[1], gradient, xp)
+
+
+def bent() -> nn.Network:
+    fc = Linear(210, 3, rng=np.random.default_rng(0), dtype=np.float64)
+    last = Linear(3, 2, rng=np.random.default_rng(1), dtype=np.float64)
+    return nn.Network({"flatten": nn.Flatten(), "fc": fc, "tanh": nn.Tanh(), "last": last})
+
+
+SECOND_ORDER = {
+    "example gradients": lambda net, x, y: nn.example_gradients(net, x, y)["fc.weight"],
+    "one by one": lambda net, x, _: gradients_one_by_one(net, x, net.forward(x))["fc.weight"],
+    "Jacobian": lambda net, x, _: nn.output_gradients(net, x)["fc.weight"],
+    "Hessian": lambda net, x, y: nn.hessian_vector_product(
+        net, x, y, {"fc.bias": x[0, 0, 0, :3]}
+    )["last.weight"],
+    "Gauss-Newton": lambda net, x, _: nn.gauss_newton(net, x),
+    "inverse Fisher": lambda net, x, y: nn.inverse_fisher(
+        nn.as_vector(nn.example_gradients(net, x, y), leading=1), 1.0
+    ),
+    "OBD": lambda net, x, y: nn.obd_diagonal(net, x, y)["fc.weight"],
+    "Levenberg-Marquardt": lambda net, x, _: nn.levenberg_marquardt_diagonal(net, x)["fc.weight"],
+    "exact diagonal": lambda net, x, y: nn.exact_diagonal(net, x, y)["fc.weight"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SECOND_ORDER)
+def test_second_order_is_the_same_on_the_device(name, xp):
+    x, y = np.random.default_rng(3).standard_normal((4, 3, 7, 10)), np.array([0, 1, 1, 0])
+    expected = SECOND_ORDER[name](bent(), x, y)
+    actual = SECOND_ORDER[name](moved(bent(), xp), xp.asarray(x), xp.asarray(y))
+    assert_same(actual, expected, xp)
 
 
 def test_network_on_the_device_is_saved_and_loaded(tmp_path, xp):

@@ -100,7 +100,7 @@ def _one_hot(states: np.ndarray) -> np.ndarray:
 
 
 def _as_set(text: str) -> np.ndarray:
-    """Bit k - 1, lowest first, says whether the state of id k is in the training part."""
+    """Bit k - 1, lowest first, says whether id k is in the training part."""
     octets = np.frombuffer(base64.b64decode(text), np.uint8)
     return np.unpackbits(octets, bitorder="little").astype(bool)
 

@@ -26,6 +26,7 @@ from refimpl.experiments import (
     sensitivity_budgets,
     sparse_convolution,
     sparse_step,
+    sparsegpt_speed,
     two_four_training,
     two_four_walk,
     xor_surgery,
@@ -62,6 +63,7 @@ EXPERIMENTS = (
     layerwise_obs,
     layerwise_obs_mnist,
     exact_obs_speed,
+    sparsegpt_speed,
 )
 
 __all__ = ["EXPERIMENTS", "run", "summarize", "write_summary"]

@@ -15,8 +15,6 @@ the order of removal, unless two weights cost the same to rounding.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import get_num_threads, prange
 
@@ -88,7 +86,7 @@ def _remove_from_row(start, h_inv, n, m, order, increase, rooms):
         last = start.size - step - 1
         q = _cheapest(cost, places, last + 1)
         order[step], increase[step] = places[q], cost[q] / 2
-        scale = start.dtype.type(1) / math.sqrt(diagonal[q])
+        scale = start.dtype.type(1) / np.sqrt(diagonal[q])
         _remaining_column(h_inv, places, factor, step, q, last + 1, column)
         pull, u, group = w[q] * scale, factor[step], places[q] // m
         for i in range(last + 1):

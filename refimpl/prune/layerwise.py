@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from refimpl.arrays import bad_argument, check_array, check_count
+from refimpl.arrays import check_array, check_count
 from refimpl.nn.layer import TRAINING_DTYPES
+from refimpl.saliency import obs
 
 
 def layerwise_obs(w: np.ndarray, h_inv: np.ndarray, n_remove: int) -> np.ndarray:
@@ -70,17 +71,12 @@ def layerwise_obs(w: np.ndarray, h_inv: np.ndarray, n_remove: int) -> np.ndarray
     check_array(where, "h_inv", h_inv, shape=(len(h_inv), len(h_inv)))
     check_array(where, "w", w, shape=(-1, len(h_inv)), dtypes=TRAINING_DTYPES)
     check_count(where, "n_remove", n_remove, 0, w.size)
-    diagonal = h_inv.diagonal().astype(np.float64)
-    if not (diagonal > 0).all():
-        requirement, advice = "have a positive diagonal", "make it with inverse_hessian"
-        raise bad_argument(where, "h_inv", requirement, f"{diagonal.min():.3g}", advice)
     # [removals start]
-    new_w, h_inv = w.astype(np.float64), h_inv.astype(np.float64)
-    saliency = new_w**2 / (2 * diagonal)
-    from_the_end = np.argsort(saliency.ravel()[::-1], kind="stable")
+    from_the_end = np.argsort(obs(w, h_inv).ravel()[::-1], kind="stable")
     removed = np.unravel_index(w.size - 1 - from_the_end[:n_remove], w.shape)
+    new_w, h_inv = w.astype(np.float64), h_inv.astype(np.float64)
     for row, q in zip(*removed, strict=True):
-        new_w[row] -= new_w[row, q] / diagonal[q] * h_inv[q]
+        new_w[row] -= new_w[row, q] / h_inv[q, q] * h_inv[q]
     new_w[removed] = 0
     # [removals end]
     return new_w.astype(w.dtype)

@@ -28,7 +28,7 @@ RECORD = Path(__file__).parents[2] / "book" / "results" / "reconstruction_digits
 @cache
 def short_run():
     with pinned_threads(1):
-        return run_once({"network": "300-100", "sparsity": 0.8, "epochs": 4}, 0)
+        return run_once({"network": "equal", "sparsity": 0.8, "epochs": 6}, 0)
 
 
 def test_run_once_learns_the_digits():

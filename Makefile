@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 PORT   ?= 8000
+# Processes that share out the test files; each keeps to one BLAS thread.
+WORKERS ?= 2
 BIN    := $(VENV)/bin
 STRICT := -W -n --keep-going
 
@@ -52,7 +54,7 @@ notebooks: $(READY_BOOK) ## write all chapters as .ipynb to _build/notebooks
 	$(BIN)/python book/_ext/notebooks.py _build/notebooks
 
 # The book that was built last may be older than the source: check-book looks at it.
-UNBUILT := -m 'not book and not browser and not slow'
+UNBUILT := -m 'not book and not browser and not slow' -n $(WORKERS) --dist loadfile
 
 test: $(READY_TEST) ## run the whole test suite, doctests included
 	$(BIN)/python -m pytest $(UNBUILT)

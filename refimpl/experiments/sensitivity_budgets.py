@@ -108,9 +108,9 @@ def masks_by_budget(
 
 
 def set_apart(
-    digits: Dataset, rng: np.random.Generator
+    digits: Dataset, rng: np.random.Generator, *, parts: int = 5
 ) -> tuple[Dataset, tuple[np.ndarray, np.ndarray]]:
-    """Take a fifth of the training images out of training.
+    """Take a part of the training images out of training.
 
     Parameters
     ----------
@@ -118,6 +118,8 @@ def set_apart(
         Whole.
     rng : numpy.random.Generator
         Draws which.
+    parts : int
+        One of this many parts, rounded down, is taken.
 
     Returns
     -------
@@ -127,7 +129,7 @@ def set_apart(
         Their images and labels.
     """
     shuffled = rng.permutation(len(digits.train_labels))
-    apart, rest = np.split(shuffled, [len(shuffled) // 5])
+    apart, rest = np.split(shuffled, [len(shuffled) // parts])
     images, labels = digits.train_images, digits.train_labels
     smaller = digits._replace(train_images=images[rest], train_labels=labels[rest])
     return smaller, (images[apart], labels[apart])

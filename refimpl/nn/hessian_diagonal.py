@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -238,9 +239,9 @@ def _squares_through(layer: Layer, x: np.ndarray, h: np.ndarray, dy: np.ndarray)
         case Activation():
             return layer.slope(x) ** 2 * h + layer.second_derivative(x) * dy
         case AvgPool2d():
-            return layer.backward(h) / (layer.kernel_shape[0] * layer.kernel_shape[1])
+            return layer.backward(h) / math.prod(layer.kernel_shape)
         case GlobalAvgPool2d():
-            return layer.backward(h) / (x.shape[2] * x.shape[3])
+            return layer.backward(h) / math.prod(x.shape[2:])
     return layer.backward(h)  # all factors are 0 or 1, and are their own squares
 
 

@@ -29,6 +29,17 @@ def test_inverse_fisher_times_the_damped_fisher_is_the_identity(gradients, dampi
     np.testing.assert_allclose(product, identity, rtol=0, atol=1e-14 * condition)
 
 
+@given(hnp.arrays(np.float64, SIDES, elements=st.floats(-4, 4)), st.floats(1e-2, 1e2))
+def test_inverse_fisher_is_what_woodbury_gets_from_a_matrix_of_examples(gradients, damping):
+    n_examples, n = gradients.shape
+    small = n_examples * np.eye(n_examples) + gradients @ gradients.T / damping
+    correction = gradients.T @ np.linalg.solve(small, gradients) / damping**2
+    actual = inverse_fisher(gradients, damping)
+    condition = 1 + float(np.square(gradients).sum()) / damping
+    tolerance = 1e-14 * condition / damping
+    np.testing.assert_allclose(actual, np.eye(n) / damping - correction, rtol=0, atol=tolerance)
+
+
 @given(hnp.arrays(np.float64, SIDES, elements=st.floats(-4, 4)), st.randoms())
 def test_inverse_fisher_does_not_depend_on_the_order_of_the_examples(gradients, random):
     order = list(range(len(gradients)))

@@ -107,10 +107,17 @@ def _every_way(
     """Pruned copies of one network, by name."""
     # [ways start]
     curvature = partial(damped_gauss_newton, x=x)
+
+    def by_obd(network: Network) -> np.ndarray:
+        return obd(parameter_vector(network), curvature(network).diagonal())
+
+    def by_magnitude(network: Network) -> np.ndarray:
+        return magnitude(parameter_vector(network))
+
     ways = {
         "obs": obs_removals(curvature),
-        "obd": plain_removals(lambda net: obd(parameter_vector(net), curvature(net).diagonal())),
-        "magnitude": plain_removals(lambda net: magnitude(parameter_vector(net))),
+        "obd": plain_removals(by_obd),
+        "magnitude": plain_removals(by_magnitude),
     }
     for name, removals in ways.items():
         pruned, retrained = copy.deepcopy(network), copy.deepcopy(network)

@@ -21,7 +21,7 @@ class ObsTrace(NamedTuple):
     saliencies : ndarray of float64, shape (n_remove,)
         By how much each removal raised the quadratic error. Their running sum is what
         :math:`\tfrac12 (w' - w)^\top H (w' - w)` has grown to.
-    weights : ndarray, shape (n_remove + 1, *w.shape)
+    weights : ndarray, n_remove + 1 arrays of the shape of `w`
         ``weights[k]`` is what `obs` returns for k removals.
     """
 

@@ -260,7 +260,7 @@ def _take_a_step(
     retrain: Callable[[Network], object] | None,
 ) -> np.ndarray:
     """Take the first step that is not too far, and say what went: nothing, if all are."""
-    before = network.state(), {name: p.mask for name, p in network.named_parameters().items()}
+    state, masks = network.state(), [parameter.mask for parameter in network.parameters()]
     for step in steps:
         _apply(network, step)
         if not stop(network):
@@ -269,7 +269,7 @@ def _take_a_step(
             retrain(network)
             if not stop(network):
                 return step.indices
-        _restore(network, *before)
+        _restore(network, state, masks)
     return np.empty(0, np.int64)
 
 
@@ -284,10 +284,10 @@ def _apply(network: Network, step: Removal) -> None:
 
 
 def _restore(
-    network: Network, state: dict[str, np.ndarray], masks: dict[str, np.ndarray | None]
+    network: Network, state: dict[str, np.ndarray], masks: list[np.ndarray | None]
 ) -> None:
-    for name, parameter in network.named_parameters().items():
-        parameter.mask = masks[name]
+    for parameter, mask in zip(network.parameters(), masks, strict=True):
+        parameter.mask = mask
     network.load_state(state)
 
 

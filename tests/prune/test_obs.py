@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refimpl.nn import inverse_fisher
 from refimpl.prune import downdate_inverse, obs, obs_trace, obs_update
 
 
@@ -160,16 +161,13 @@ def test_downdates_commute(case, data):
     assert_close(one_way, other_way, np.abs(h_inv).max())
 
 
-@given(problems())
-def test_woodbury_recursion_ends_at_the_inverse(case):
-    _, hessian = case
-    n = len(hessian)
-    x = np.linalg.cholesky(hessian).T  # H = sum of x_m x_m^T over the rows of x
-    h_inv = np.eye(n) / 1e-2
-    for row in x:
-        column = h_inv @ row
-        h_inv -= np.outer(column, column) / (1 + row @ column)
-    assert_close(h_inv, np.linalg.inv(hessian + 1e-2 * np.eye(n)), np.abs(h_inv).max())
+@given(problems_and_count())
+def test_obs_takes_the_inverse_that_the_woodbury_recursion_builds(case):
+    w, hessian, n_remove = case
+    x = np.sqrt(w.size) * np.linalg.cholesky(hessian).T  # H is the mean of x_m x_m^T
+    direct = np.linalg.inv(hessian + 1e-2 * np.eye(w.size))
+    actual = obs(w, inverse_fisher(x, 1e-2), n_remove)
+    assert_close(actual, obs(w, direct, n_remove), np.abs(w).max())
 
 
 def test_static_inverse_is_exposed():

@@ -41,9 +41,9 @@ def run_once(setting: dict[str, Any], seed: int) -> dict[str, Any]:
     Returns
     -------
     dict
-        For each contender what `refimpl.experiments.kernel_grid.times_of` says: ``numpy``, the
-        definition; ``torch`` where it is installed, in float32; ``refimpl``, in float32;
-        ``refimpl_float64``. ``peers``, with versions.
+        For each contender what `refimpl.experiments.kernel_grid.times_of` says: ``torch`` where it
+        is installed, in float32; ``refimpl``, in float32; ``refimpl_float64``. ``peers``, with
+        versions.
 
     Raises
     ------
@@ -54,7 +54,8 @@ def run_once(setting: dict[str, Any], seed: int) -> dict[str, Any]:
     threads = setting["threads"]
     with peers.pinned(threads):
         searches = contenders(w, h_inv)
-        check_traces({name: search() for name, search in searches.items()})
+        right = RemovalTrace(*remove_greedily(w, h_inv, 0, len(h_inv)), len(h_inv))
+        check_traces({name: search() for name, search in searches.items()}, right)
         times = times_of(searches, threads, setting.get("rounds", ROUNDS))
     return {**times, "peers": [peer._asdict() for peer in peers.peers()]}
 
@@ -92,16 +93,13 @@ def contenders(w: np.ndarray, h_inv: np.ndarray) -> dict[str, Callable[[], Remov
     dict of str to callable
         Returns a trace.
     """
-    columns = w.shape[1]
     narrow, narrow_h_inv = w.astype(np.float32), h_inv.astype(np.float32)
-    found = {
-        "numpy": lambda: RemovalTrace(*remove_greedily(w, h_inv, 0, columns), columns),
+    theirs = {"torch": lambda: torch_trace(narrow, narrow_h_inv)}
+    ours = {
         "refimpl": lambda: exact_obs_trace(narrow, narrow_h_inv),
         "refimpl_float64": lambda: exact_obs_trace(w, h_inv),
     }
-    if not isinstance(peers.torch(), str):
-        found["torch"] = lambda: torch_trace(narrow, narrow_h_inv)
-    return found
+    return ours if isinstance(peers.torch(), str) else theirs | ours
 
 
 def torch_trace(w: np.ndarray, h_inv: np.ndarray) -> RemovalTrace:
@@ -147,13 +145,15 @@ def _torch_rows(pytorch: Any, w: Any, h_inv: Any) -> tuple[np.ndarray, np.ndarra
     return order.numpy(), increase.numpy()
 
 
-def check_traces(traces: dict[str, RemovalTrace]) -> None:
+def check_traces(traces: dict[str, RemovalTrace], right: RemovalTrace) -> None:
     """Refuse a trace that is not greedy up to rounding: nothing wrong is timed.
 
     Parameters
     ----------
     traces : dict of str to RemovalTrace
-        Of one layer; ``numpy`` is the definition in float64.
+        Of one layer.
+    right : RemovalTrace
+        What the definition finds, in float64.
 
     Raises
     ------
@@ -165,7 +165,6 @@ def check_traces(traces: dict[str, RemovalTrace]) -> None:
     -----
     In float32, two weights that cost nearly the same may change places.
     """
-    right = traces["numpy"]
     curve, first = right.curve(), right.order[:, : max(1, right.n_in // 8)]
     for name, trace in traces.items():
         off = float(np.max(np.abs(trace.curve() - curve)[1:] / curve[1:]))

@@ -33,6 +33,7 @@ from refimpl.saliency import magnitude, obd, random
 
 N_TRAIN = 1200
 FRACTIONS = tuple(round(0.05 * step, 2) for step in range(1, 13))
+TERMS = ("actual", "slope", "diagonal", "quadratic")
 RETRAINED = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 SETTINGS = tuple({"weight_decay": decay} for decay in (1e-5, 1e-4, 1e-3))
 SEEDS = tuple(range(10))
@@ -119,7 +120,7 @@ def terms(
     before = error(network, x, y)
     network.backward(mean_squared_error(network.forward(x), y)[1])
     gradient = as_vector({name: parameter.grad for name, parameter in named.items()})
-    found: dict[str, list[float]] = {"actual": [], "slope": [], "diagonal": [], "quadratic": []}
+    found: dict[str, list[float]] = {term: [] for term in TERMS}
     for fraction in FRACTIONS:
         kept = keep_top_k(saliency, w.size - round(fraction * w.size))
         u = np.where(kept, 0, -w)

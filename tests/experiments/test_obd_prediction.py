@@ -16,6 +16,7 @@ from refimpl.experiments.obd_prediction import (
     RETRAINED,
     SEEDS,
     SETTINGS,
+    TERMS,
     digit_targets,
     error,
     run_once,
@@ -28,7 +29,6 @@ from support.differences import central_differences
 
 RECORD = Path(__file__).parents[2] / "book" / "results" / "obd_prediction.json"
 ORDERS = ("obd", "magnitude", "random")
-TERMS = ("actual", "slope", "diagonal", "quadratic")
 
 
 @cache

@@ -73,7 +73,8 @@ def surgeon(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as above, or as the callables.
+        If an argument is not as above, or as the callables. Whatever these raise, the removal
+        under way is undone, and those before it stay.
 
     Notes
     -----
@@ -262,15 +263,27 @@ def _take_a_step(
     """Take the first step that is not too far, and say what went: nothing, if all are."""
     state, masks = network.state(), [parameter.mask for parameter in network.parameters()]
     for step in steps:
-        _apply(network, step)
-        if not stop(network):
+        try:
+            _apply(network, step)
+            borne = _bears(network, stop, retrain)
+        except BaseException:
+            _restore(network, state, masks)
+            raise
+        if borne:
             return step.indices
-        if retrain is not None:
-            retrain(network)
-            if not stop(network):
-                return step.indices
         _restore(network, state, masks)
     return np.empty(0, np.int64)
+
+
+def _bears(
+    network: Network, stop: Callable[[Network], bool], retrain: Callable[[Network], object] | None
+) -> bool:
+    if not stop(network):
+        return True
+    if retrain is None:
+        return False
+    retrain(network)
+    return not stop(network)
 
 
 def _apply(network: Network, step: Removal) -> None:

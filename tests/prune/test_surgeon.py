@@ -141,6 +141,21 @@ def test_surgeon_stops_in_time_and_undoes_the_last_removal(network, removals):
 
 
 @every_way
+def test_surgeon_undoes_the_removal_under_way_when_training_fails(network, removals):
+    surgeon(network, removals, stop=never, n_remove=3)
+    before = network.state()
+
+    def fail(_network):
+        raise RuntimeError("out of luck")
+
+    with pytest.raises(RuntimeError, match="out of luck"):
+        surgeon(network, removals, stop=lambda network: left(network) < 14, retrain=fail)
+    assert left(network) == 14
+    for name, value in network.state().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+@every_way
 def test_surgeon_leaves_what_was_pruned_before(network, removals):
     mask = np.array([[True, False, True], [False, True, True], [True, True, True]])
     network.weights()["fc1.weight"].mask = mask

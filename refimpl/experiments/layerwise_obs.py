@@ -167,7 +167,7 @@ def with_biases(network: Network, batches: list[np.ndarray], sparsity: float) ->
         bias = network.named_parameters()[name.removesuffix("weight") + "bias"]
         wb = np.column_stack([weight.value, bias.value])
         rows = layer_inputs(network, name, batches)
-        hessian = input_hessian(np.pad(x, ((0, 0), (0, 1)), constant_values=1) for x in rows)
+        hessian = input_hessian(np.column_stack([x, np.ones_like(x[:, :1])]) for x in rows)
         at_most = min(sparsity, OUTPUT_SPARSITY) if name == output else sparsity
         n_remove = weight.size - count_kept(weight.size, at_most)
         new_wb = layerwise_obs(wb, inverse_hessian(damp(hessian)), n_remove)

@@ -220,6 +220,15 @@ def test_planted_sweep_is_judged_at_its_size(size, speed, verdict):
     assert found[f"SparseGPT, {size}x{size}"].verdict == verdict
 
 
+@pytest.mark.parametrize(("speed", "verdict"), [(10.1, "met"), (9.9, "missed")])
+def test_planted_trace_is_judged_at_its_size(speed, verdict):
+    sides = {"rows": 256, "columns": 256}
+    small = a_run("exact_obs", {"torch": 1.0, "refimpl": 99.0}, **sides | {"rows": 64})
+    planted = a_run("exact_obs", {"torch": 1.0, "refimpl": speed}, **sides)
+    (found,) = judge(record_of(small, planted), OBS_TARGETS)
+    assert found.verdict == verdict
+
+
 def test_target_without_a_peer_is_neither_met_nor_missed():
     times = {"dense": 1.0, "scipy": 1.0, "plan": 99.0}
     record = record_of(a_run("csr", times, sparsity=0.9))

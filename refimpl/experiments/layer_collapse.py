@@ -67,7 +67,8 @@ def critical_compression(
     network : Network
         Its weights are counted.
     choose : callable
-        ``choose(sparsity)`` returns a mask for each weight.
+        ``choose(sparsity)`` returns a mask for each weight, or raises FloatingPointError, as
+        `refimpl.prune.synflow_masks` where the flow runs dry on the way.
 
     Returns
     -------
@@ -77,7 +78,10 @@ def critical_compression(
     sizes = [weight.size for weight in network.weights().values()]
     most = math.log10(sum(sizes) / len(sizes))
     for quarters in range(math.floor(4 * most), 0, -1):
-        masks = choose(1 - 10 ** (-quarters / 4))
+        try:
+            masks = choose(1 - 10 ** (-quarters / 4))
+        except FloatingPointError:
+            continue
         kept = [int(mask.sum()) for mask in masks.values()]
         if all(kept):
             return {"critical": quarters / 4, "most": most, "kept": kept}

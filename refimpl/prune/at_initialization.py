@@ -216,8 +216,10 @@ def synflow_masks(
     Raises
     ------
     TypeError, ValueError
-        As `global_masks`; if the network has another layer, `input_shape` does not fit, the
-        sparsity leaves fewer weights than layers, or nothing flows from the input to the output.
+        As `global_masks`; if the network has another layer, `input_shape` does not fit, or the
+        sparsity leaves fewer weights than layers.
+    FloatingPointError
+        If nothing flows from the input to the output, at first or before the last step.
 
     See Also
     --------
@@ -358,7 +360,8 @@ def _flow_scores(
     flow = float(y.sum())
     if not 0 < flow < np.inf:
         advice = "take more steps, or look for a layer of zeros"
-        raise bad_argument(where, "the flow", "be finite and above 0", flow, advice)
+        requirement = "stay finite and above 0"
+        raise bad_argument(where, "the flow", requirement, flow, advice, kind=FloatingPointError)
     twin.backward_parameters(np.ones_like(y))
     return {name: weight.value * weight.grad for name, weight in weights.items()}
 

@@ -119,12 +119,13 @@ def terms(
     w, named = parameter_vector(network), network.named_parameters()
     before = error(network, x, y)
     network.backward(mean_squared_error(network.forward(x), y)[1])
-    gradient = as_vector({name: parameter.grad for name, parameter in named.items()})
+    gradient = as_vector({name: p.grad for name, p in named.items()})
     found: dict[str, list[float]] = {term: [] for term in TERMS}
     for fraction in FRACTIONS:
         kept = keep_top_k(saliency, w.size - round(fraction * w.size))
         u = np.where(kept, 0, -w)
-        hu = hessian_vector_product(network, x, y, as_arrays(u, named), mean_squared_error)
+        moved = as_arrays(u, named)
+        hu = hessian_vector_product(network, x, y, moved, mean_squared_error)
         network.load_state(as_arrays(w + u, named))
         found["actual"].append(error(network, x, y) - before)
         network.load_state(as_arrays(w, named))

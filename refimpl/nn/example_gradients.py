@@ -32,9 +32,10 @@ def example_gradients(
 
     Returns
     -------
-    dict of str to ndarray, shape (batch, *shape of the parameter)
-        New, by the names of `Network.named_parameters`; dense, whatever is masked. Their mean over
-        the batch is the gradient of a loss that averages over the batch.
+    dict of str to ndarray, shape (batch, ...)
+        New, by the names of `Network.named_parameters`, with the axes of the parameter behind that
+        of the batch; dense, whatever is masked. Their mean over the batch is the gradient of a
+        loss that averages over the batch.
 
     Raises
     ------
@@ -76,7 +77,7 @@ def output_gradients(network: Network, x: np.ndarray) -> dict[str, np.ndarray]:
 
     Returns
     -------
-    dict of str to ndarray, shape (batch, n_outputs, *shape of the parameter)
+    dict of str to ndarray, shape (batch, n_outputs, ...)
         New, by the names of `Network.named_parameters`.
 
     Raises
@@ -123,7 +124,7 @@ def gradients_one_by_one(network: Network, x: np.ndarray, dy: np.ndarray) -> dic
 
     Returns
     -------
-    dict of str to ndarray, shape (batch, *shape of the parameter)
+    dict of str to ndarray, shape (batch, ...)
         New: the gradient of ``<dy[i], output[i]>`` for example i.
     """
     each = []

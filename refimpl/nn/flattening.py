@@ -23,7 +23,7 @@ def as_vector(arrays: Mapping[str, np.ndarray], *, leading: int = 0) -> np.ndarr
 
     Returns
     -------
-    ndarray, shape (*leading axes, n)
+    ndarray, shape (..., n)
         New, with n the entries of all arrays together; each array in C order.
 
     Raises

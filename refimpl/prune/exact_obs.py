@@ -10,6 +10,7 @@ from refimpl.arrays import bad_argument, check_array, check_count
 from refimpl.kernels import numba_exact_obs
 from refimpl.kernels.layer_kernels import compiled_for
 from refimpl.nn.layer import TRAINING_DTYPES
+from refimpl.prune.granularity import check_pattern
 from refimpl.prune.hessian import check_hessian, damp, inverse_hessian
 from refimpl.prune.refit import least_squares_refit
 from refimpl.prune.removal_trace import RemovalTrace
@@ -83,15 +84,11 @@ def exact_obs(
     """
     where = "exact_obs"
     w, damped = without_dead_inputs(where, w, hessian, damping)
-    if sparsity is not None and n is None and m is None:
+    check_pattern(where, len(damped), sparsity=sparsity, n=n, m=m)
+    if sparsity is not None:
         mask = exact_obs_trace(w, inverse_hessian(damped)).mask(sparsity)
-    elif sparsity is None and n is not None and m is not None:
-        check_count(where, "n", n, 1)
-        mask = exact_obs_trace(w, inverse_hessian(damped), n=n, m=m).last_mask()
     else:
-        given = f"sparsity={sparsity}, n={n}, m={m}"
-        advice = "ask for a fraction of the layer, or for n of every m"
-        raise bad_argument(where, "the shape", "be sparsity, or n and m", given, advice)
+        mask = exact_obs_trace(w, inverse_hessian(damped), n=n, m=m).last_mask()
     return least_squares_refit(w, mask, damped)
 
 

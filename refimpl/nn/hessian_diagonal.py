@@ -215,9 +215,8 @@ def _sent_back(
         if layer.parameters():
             of_layer = _of_parameters(layer, diagonal(h))
             found |= {f"{name}.{key}": of_layer[key] for key in layer.named_parameters()}
-        if len(found) == len(wanted):
-            break
-        h, dy = through(layer, inputs[name], h, dy), layer.backward(dy)
+        if len(found) < len(wanted):
+            h, dy = through(layer, inputs[name], h, dy), layer.backward(dy)
     return {name: found[name] for name in wanted}
 
 

@@ -35,7 +35,7 @@ def remove_greedily(w, h_inv, n, m, order, increase):
     n, m : int
         IN. A weight may go while its group of `m` still holds more than `n`; 0 and n_in for any.
     order : ndarray of int64, shape (n_out, n_in // m * (m - n))
-        OUT. Places of the removed weights, in this order; among equal costs the lowest first.
+        OUT. Places of the removed weights, in this order; among equal costs the last first.
     increase : ndarray of float64, same shape
         OUT. What each removal adds to the error, half of :math:`w_q^2 / [H_S^{-1}]_{qq}`.
 
@@ -109,11 +109,11 @@ def _remove_from_row(start, h_inv, n, m, order, increase, rooms):
 
 @compiled_for_one_thread
 def _cheapest(cost, places, rest):
-    """Find the least cost among what remains; of equal ones that of the lowest place."""
+    """Find the least cost among what remains; of equal ones that of the last place."""
     best = 0
     for i in range(1, rest):
-        lower = places[i] < places[best]
-        if cost[i] < cost[best] or (cost[i] == cost[best] and lower):
+        later = places[i] > places[best]
+        if cost[i] < cost[best] or (cost[i] == cost[best] and later):
             best = i
     return best
 

@@ -46,7 +46,7 @@ def exact_obs(
     ndarray of `w`'s dtype and shape
         New. Exactly ``count_kept(w.size, sparsity)`` places, or `n` of each group, are kept;
         the others are 0. So are all weights of a dead input, kept or not: it is always 0, they
-        cost nothing, and go first.
+        cost nothing, and go first. Of equal costs, the last goes first.
 
     Raises
     ------
@@ -162,7 +162,7 @@ def remove_greedily(
     Returns
     -------
     order : ndarray of int64, shape (n_out, n_in // m * (m - n))
-        Places in the order of removal; of equal costs the lowest first.
+        Places in the order of removal; of equal costs the last first, as they are ranked elsewhere.
     increase : ndarray of float64, same shape
         What each removal adds to the error.
 
@@ -203,7 +203,7 @@ def _remove_from_row(
         may_go = remains & np.repeat(left > n, m)
         cost = np.full(w.size, np.inf)
         cost[may_go] = w[may_go] ** 2 / (2 * h_inv.diagonal()[may_go])
-        q = int(cost.argmin())
+        q = w.size - 1 - int(cost[::-1].argmin())  # the last of equal ones
         order[step], increase[step] = q, cost[q]
         column = h_inv[:, q] / h_inv[q, q]
         w -= w[q] * column

@@ -110,7 +110,7 @@ def remove_blocks_greedily(
     Returns
     -------
     order : ndarray of int64, shape (n_out, n_in // block_size)
-        Blocks in the order of removal; of equal costs the lowest first.
+        Blocks in the order of removal; of equal costs the last first.
     increase : ndarray of float64, same shape
         What each removal adds to the error.
 
@@ -152,7 +152,7 @@ def _remove_blocks_from_row(
         squares = h_inv[places[:, :, None], places[:, None, :]]  # (n_remaining, size, size)
         solved = np.linalg.solve(squares, w[places][..., None])[..., 0]
         cost = (w[places] * solved).sum(axis=1) / 2
-        best = int(cost.argmin())
+        best = cost.size - 1 - int(cost[::-1].argmin())  # the last of equal ones
         order[step], increase[step] = remaining[best], cost[best]
         columns = h_inv[:, places[best]]  # (n_in, size)
         h_inv -= columns @ np.linalg.solve(squares[best], columns.T)

@@ -71,8 +71,8 @@ class RemovalTrace:
         -------
         ndarray of bool, shape (n_out, n_in)
             True = kept, for exactly ``count_kept(n_blocks, sparsity)`` blocks of the layer.
-            Of equal costs, the lowest row goes first. Masks are nested: what a smaller sparsity
-            removes, a larger one does too.
+            Of equal costs, those of the last row go first, so that ties are kept from the lowest
+            index on. Masks are nested: what a smaller sparsity removes, a larger one does too.
 
         Raises
         ------
@@ -127,7 +127,8 @@ class RemovalTrace:
     def _ranking(self, n_steps: int) -> np.ndarray:
         """The first removals of all rows, as a heap pops them."""
         highest = np.maximum.accumulate(self.increase[:, :n_steps], axis=1)
-        return np.argsort(highest, axis=None, kind="stable")
+        row, step = np.indices(highest.shape)
+        return np.lexsort((step.ravel(), -row.ravel(), highest.ravel()))
 
     def _mask_of(self, counts: np.ndarray) -> np.ndarray:
         gone = np.arange(self.order.shape[1]) < counts[:, None]

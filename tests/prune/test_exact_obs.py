@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from refimpl.masks import count_kept, n_of_m, unstructured
 from refimpl.prune import (
@@ -116,9 +117,9 @@ def test_whole_trace_costs_the_whole_output(seed, n_out, n_in):
     np.testing.assert_allclose(traced(w, hessian).curve()[-1], np.vdot(w @ hessian, w) / 2)
 
 
-def test_of_equal_costs_the_lowest_place_goes_first():
+def test_of_equal_costs_the_last_place_goes_first():
     trace = exact_obs_trace(np.array([[1.0, -1, 2, 1], [3, 0, 0, 3]]), np.eye(4))
-    assert trace.order.tolist() == [[0, 1, 3, 2], [1, 2, 0, 3]]
+    assert trace.order.tolist() == [[3, 1, 0, 2], [2, 1, 3, 0]]
 
 
 def test_compiled_search_and_definition_agree():
@@ -195,11 +196,10 @@ def test_exact_obs_keeps_n_of_every_m(seed, pattern):
     assert (kept.reshape(3, groups, m).sum(axis=2) == n).all()
 
 
-@given(SEEDS, st.integers(1, 6), SPARSITIES)
-def test_exact_obs_with_the_identity_is_magnitude(seed, n_in, sparsity):
-    w, _ = correlated_layer(seed, 3, n_in)
+@given(hnp.arrays(float, (3, 5), elements=st.integers(-3, 3)), SPARSITIES)
+def test_exact_obs_with_the_identity_is_magnitude(w, sparsity):
     expected = np.where(unstructured(np.abs(w), sparsity), w, 0)
-    np.testing.assert_array_equal(exact_obs(w, np.eye(n_in), sparsity=sparsity), expected)
+    np.testing.assert_array_equal(exact_obs(w, np.eye(5), sparsity=sparsity), expected)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -64,8 +64,8 @@ def test_exact_obs_blocks_with_the_identity_keeps_the_largest_norms():
     np.testing.assert_array_equal(kept, blocks(w**2, (1, 3), 0.5))
 
 
-def test_of_equal_blocks_the_lowest_goes_first():
-    assert traced(np.ones((1, 6)), np.eye(6), 2).order.tolist() == [[0, 1, 2]]
+def test_of_equal_blocks_the_last_goes_first():
+    assert traced(np.ones((1, 6)), np.eye(6), 2).order.tolist() == [[2, 1, 0]]
 
 
 def test_blocks_of_dead_inputs_go_first():

@@ -76,9 +76,9 @@ def test_every_row_loses_the_beginning_of_its_trace(trace, sparsity):
         assert set(np.flatnonzero(gone)) == set(order[:count].tolist())
 
 
-def test_of_equal_costs_the_lowest_row_goes_first():
+def test_of_equal_costs_the_last_row_goes_first():
     trace = RemovalTrace(np.array([[0, 1]] * 3), np.ones((3, 2)), 2)
-    assert removed_by_row(trace, trace.mask(0.5)) == [2, 1, 0]
+    assert removed_by_row(trace, trace.mask(0.5)) == [0, 1, 2]
 
 
 @given(traces(whole=True), st.data())

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from refimpl.data import Dataset, load_digits
+from refimpl.data import Dataset, load_digits, standardize
 from refimpl.experiments.full_batch import train_full_batch
 from refimpl.masks import keep_top_k
 from refimpl.nn import (
@@ -32,10 +32,14 @@ from refimpl.prune import parameter_vector
 from refimpl.saliency import magnitude, obd, random
 
 N_TRAIN = 1200
+PIXELS = {"ink": lambda digits: digits, "standardized": standardize}
 FRACTIONS = tuple(round(0.05 * step, 2) for step in range(1, 13))
 TERMS = ("actual", "slope", "diagonal", "quadratic")
 RETRAINED = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-SETTINGS = tuple({"weight_decay": decay} for decay in (1e-5, 1e-4, 1e-3))
+SETTINGS = (
+    *({"weight_decay": decay, "pixels": "ink"} for decay in (1e-5, 1e-4, 1e-3)),
+    {"weight_decay": 1e-4, "pixels": "standardized"},
+)
 SEEDS = tuple(range(10))
 
 
@@ -45,7 +49,8 @@ def run_once(setting: dict[str, Any], seed: int) -> dict[str, Any]:
     Parameters
     ----------
     setting : dict
-        ``weight_decay``, as for `train_full_batch`. Fewer ``iterations`` of L-BFGS than 300 make
+        ``weight_decay``, as for `train_full_batch`, and ``pixels``: "ink" for values in [0, 1],
+        "standardized" for mean 0 and deviation 1. Fewer ``iterations`` of L-BFGS than 300 make
         a quick trial.
     seed : int
         Draws the split of the digits, the first weights and the random order.
@@ -62,7 +67,7 @@ def run_once(setting: dict[str, Any], seed: int) -> dict[str, Any]:
     Raises
     ------
     KeyError
-        If the setting has no weight decay.
+        If the setting lacks a key, or names other pixels.
 
     Notes
     -----
@@ -70,7 +75,8 @@ def run_once(setting: dict[str, Any], seed: int) -> dict[str, Any]:
     on weights. The order of OBD takes the Levenberg-Marquardt diagonal.
     """
     split, init, chance = np.random.default_rng(seed).spawn(3)
-    train, test, labels = digit_targets(load_digits(rng=split))
+    digits = PIXELS[setting["pixels"]](load_digits(rng=split))
+    train, test, labels = digit_targets(digits)
     fit = partial(train_full_batch, x=train[0], y=train[1], weight_decay=setting["weight_decay"])
     network = tanh_network(init)
     fit(network, max_iterations=setting.get("iterations", 300))
@@ -156,7 +162,7 @@ def tanh_network(rng: np.random.Generator) -> Network:
 def digit_targets(
     digits: Dataset,
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """Lay images out as rows in [0, 1], and write labels as 1 for the digit and -1 for others.
+    """Lay images out as rows, and write labels as 1 for the digit and -1 for others.
 
     Parameters
     ----------

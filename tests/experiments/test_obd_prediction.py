@@ -32,9 +32,9 @@ ORDERS = ("obd", "magnitude", "random")
 
 
 @cache
-def short_run(seed=0):
+def short_run(seed=0, pixels="ink"):
     with pinned_threads(1):
-        return run_once({"weight_decay": 1e-4, "iterations": 30}, seed)
+        return run_once({"weight_decay": 1e-4, "pixels": pixels, "iterations": 30}, seed)
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -60,9 +60,24 @@ def test_run_once_differs_between_seeds():
     assert short_run(1)["train"] != short_run()["train"]
 
 
-def test_run_once_asks_for_the_weight_decay():
-    with pytest.raises(KeyError, match="weight_decay"):
-        run_once({}, 0)
+def test_run_once_scales_the_pixels_as_asked():
+    flat = [short_run(0, pixels)["flat"] for pixels in ("ink", "standardized")]
+    assert flat[0] > 0.03  # what hangs on pixels that are always 0
+    assert flat[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "key"),
+    [({"pixels": "ink"}, "weight_decay"), ({"weight_decay": 1e-4}, "pixels")],
+)
+def test_run_once_asks_for_a_missing_key(setting, key):
+    with pytest.raises(KeyError, match=key):
+        run_once(setting | {"iterations": 1}, 0)
+
+
+def test_run_once_refuses_other_pixels():
+    with pytest.raises(KeyError, match="inverted"):
+        run_once({"weight_decay": 1e-4, "pixels": "inverted"}, 0)
 
 
 def test_obd_predicts_the_least_of_all_orders():

@@ -1,9 +1,10 @@
-"""Sphinx extension of the book. Three duties:
+"""Sphinx extension of the book. Four duties:
 
 1. copy the MathJax files that the pages load out of ``sphinx-mathjax-offline``;
 2. key the caches of executed chapters and compiled kernels on refimpl, and refuse to run
    chapters on a refimpl that is not the one in the tree;
-3. write an ``.ipynb`` beside each chapter and let the theme offer it.
+3. write an ``.ipynb`` beside each chapter and let the theme offer it;
+4. take the id ``proof`` from the proofs, which sphinx-proof gives to each of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shutil
 from pathlib import Path
 
 from caches import choose_caches, digest, imported_package
+from docutils import nodes
 from notebooks import is_chapter, write_notebook
 from sphinx.util import logging
 
@@ -63,8 +65,16 @@ def offer_notebook(app, pagename, templatename, context, doctree) -> None:  # no
     context["ipynb_source"] = f"{pagename}.ipynb"
 
 
+def drop_ids_of_proofs(app, doctree) -> None:  # noqa: ARG001 (Sphinx passes two)
+    """Leave a page with two proofs without a repeated id; nothing links to a proof."""
+    for box in doctree.findall(nodes.admonition):
+        if box["ids"] == ["proof"]:
+            box["ids"] = []
+
+
 def setup(app):
     app.connect("config-inited", key_caches)
+    app.connect("doctree-read", drop_ids_of_proofs)
     app.connect("html-page-context", offer_notebook, priority=400)  # before the theme's own
     app.connect("build-finished", copy_mathjax)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -236,7 +236,8 @@ def synflow_masks(
     In a chain of layers, with the flow R before a step, no layer is emptied if the weights that
     the step removes score less than R together: the scores of each layer sum to R. The fraction f
     of least scores among L layers sums to at most :math:`f L R`, so it is enough that
-    :math:`1 - (1 - s)^{1/n} < 1 / L`. One step may well empty a layer.
+    :math:`1 - (1 - s)^{1/n} < 1 / L`, apart from the rounding of counts. One step may well empty
+    a layer.
 
     Before each step the layers outside residual blocks are divided by their largest row sum, so
     that no depth overflows; that multiplies all scores by one number. `n_steps` forward and

@@ -20,7 +20,7 @@ from refimpl.experiments import peers
 from refimpl.experiments.kernel_grid import all_times, times_of
 from refimpl.experiments.summary import summarize
 from refimpl.experiments.targets import SPARSEGPT_TARGETS, judge, table
-from refimpl.prune import sparsegpt
+from refimpl.prune import damp, inverse_cholesky, sparsegpt
 
 SPARSITY, BLOCK_SIZE, DAMPING = 0.5, 128, 0.01  # as published
 ROUNDS = 5
@@ -42,7 +42,8 @@ def run_once(setting: dict[str, Any], seed: int) -> dict[str, Any]:
     Returns
     -------
     dict
-        For each contender, ``torch`` where it is installed and ``refimpl``, what
+        For each contender, ``torch`` where it is installed and ``refimpl``, and for the factor
+        that each computes first, ``torch_factor`` and ``refimpl_factor``, what
         `refimpl.experiments.kernel_grid.times_of` says; ``matrices``, the most memory that
         ``refimpl`` takes beyond its arguments, in units of the weight; ``peers``, with versions.
 
@@ -56,7 +57,8 @@ def run_once(setting: dict[str, Any], seed: int) -> dict[str, Any]:
     with peers.pinned(threads):
         ways = contenders(w, hessian)
         check_pruned(w, hessian, {name: way() for name, way in ways.items()})
-        times = times_of(ways, threads, setting.get("rounds", ROUNDS))
+        timed = ways | factors(hessian)
+        times = times_of(timed, threads, setting.get("rounds", ROUNDS))
         matrices = peak_bytes(ways["refimpl"]) / w.nbytes
     return {**times, "matrices": matrices, "peers": [peer._asdict() for peer in peers.peers()]}
 
@@ -101,6 +103,49 @@ def contenders(w: np.ndarray, hessian: np.ndarray) -> dict[str, Callable[[], np.
     return {"torch": lambda: torch_sparsegpt(*tensors, **options).numpy(), **found}
 
 
+def factors(hessian: np.ndarray) -> dict[str, Callable[[], Any]]:
+    """Damp and factor only: what comes before the first column.
+
+    Parameters
+    ----------
+    hessian : ndarray of float32
+        From `draw`.
+
+    Returns
+    -------
+    dict of str to callable
+        ``torch_factor`` where PyTorch is installed, and ``refimpl_factor``.
+    """
+    found: dict[str, Callable] = {
+        "refimpl_factor": lambda: inverse_cholesky(damp(hessian, DAMPING))
+    }
+    if isinstance(pytorch := peers.torch(), str):
+        return found
+    tensor = pytorch.from_numpy(hessian)
+    return {"torch_factor": lambda: torch_inverse_cholesky(tensor, DAMPING), **found}
+
+
+def torch_inverse_cholesky(hessian: Any, damping: float) -> Any:
+    """Factor the inverse of a damped Hessian by a factorisation, an inverse, and another one.
+
+    Parameters
+    ----------
+    hessian : torch.Tensor, shape (n_in, n_in)
+        It is left as it is.
+    damping : float
+        Added to the diagonal, in units of its mean.
+
+    Returns
+    -------
+    torch.Tensor
+        Upper triangular.
+    """
+    h, linalg = hessian.clone(), peers.torch().linalg
+    h.diagonal().add_(damping * h.diagonal().mean())
+    inverse = peers.torch().cholesky_inverse(linalg.cholesky(h))
+    return linalg.cholesky(inverse, upper=True)
+
+
 def torch_sparsegpt(w: Any, hessian: Any, *, sparsity: float, damping: float, block_size: int):
     """Prune in PyTorch, by the steps of the authors' code.
 
@@ -121,14 +166,10 @@ def torch_sparsegpt(w: Any, hessian: Any, *, sparsity: float, damping: float, bl
     Notes
     -----
     Written from algorithm 1 of Frantar and Alistarh (2023) and what is known of their code: the
-    factor by a Cholesky factorisation, an inverse, and a factorisation of the inverse; the
-    threshold by sorting a block; rank-one updates. Left out is what it does besides, such as
-    summing up losses.
+    factor as `torch_inverse_cholesky`, the threshold by sorting a block, and rank-one updates.
+    Left out is what it does besides, such as summing up losses.
     """
-    linalg, outer = peers.torch().linalg, peers.torch().outer
-    w, h = w.clone(), hessian.clone()
-    h.diagonal().add_(damping * h.diagonal().mean())
-    u = linalg.cholesky(peers.torch().cholesky_inverse(linalg.cholesky(h)), upper=True)
+    w, u, outer = w.clone(), torch_inverse_cholesky(hessian, damping), peers.torch().outer
     for start in range(0, w.shape[1], block_size):
         end = min(start + block_size, w.shape[1])
         columns, triangle = w[:, start:end].clone(), u[start:end, start:end]
@@ -136,7 +177,8 @@ def torch_sparsegpt(w: Any, hessian: Any, *, sparsity: float, damping: float, bl
         threshold = scores.flatten().sort()[0][int(scores.numel() * sparsity)]
         removed, errors = scores <= threshold, columns.new_zeros(columns.shape)
         for j in range(end - start):
-            errors[:, j] = columns[:, j].masked_fill(~removed[:, j], 0) / triangle[j, j]
+            lost = columns[:, j].masked_fill(~removed[:, j], 0)
+            errors[:, j] = lost / triangle[j, j]
             columns[:, j:] -= outer(errors[:, j], triangle[j, j:])
         w[:, start:end] = columns.masked_fill_(removed, 0)
         w[:, end:] -= errors @ u[start:end, end:]

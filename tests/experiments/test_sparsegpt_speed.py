@@ -13,6 +13,7 @@ from refimpl.experiments.sparsegpt_speed import (
     contenders,
     draw,
     error_of,
+    factors,
     peak_bytes,
     report,
     run_once,
@@ -38,8 +39,8 @@ def alone(monkeypatch):
 def test_run_times_everybody_and_measures_memory():
     result = run_once(SMALL, 0)
     timed = {key.removesuffix("_seconds") for key in result if key.endswith("_seconds")}
-    assert timed - {"torch"} == {"refimpl"}
-    assert ("torch" in timed) is not isinstance(peers.torch(), str)
+    assert {name for name in timed if "torch" not in name} == {"refimpl", "refimpl_factor"}
+    assert ({"torch", "torch_factor"} <= timed) is not isinstance(peers.torch(), str)
     assert 2 < result["matrices"] < 20  # of a small layer, whose blocks are as large as it is
 
 
@@ -58,6 +59,15 @@ def test_steps_in_pytorch_are_the_published_ones(block_size):
     found = torch_sparsegpt(*map(peers.torch().from_numpy, (w, hessian)), **options).numpy()
     damped = hessian + 0.01 * np.mean(np.diag(hessian)) * np.eye(64)
     np.testing.assert_allclose(found, as_published(w, damped, block_size, 0.5), atol=1e-9)
+
+
+def test_factors_are_those_of_the_damped_hessian():
+    _, hessian = drawn()
+    damped = hessian + 0.01 * np.mean(np.diag(hessian)) * np.eye(64)
+    for factor in factors(hessian).values():
+        u = np.asarray(factor())
+        np.testing.assert_allclose(u, np.triu(u))
+        np.testing.assert_allclose(u @ damped @ u.T, np.eye(64), atol=1e-4)
 
 
 @needs_torch

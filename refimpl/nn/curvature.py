@@ -91,7 +91,7 @@ def hessian_vector_product(
     where = "hessian_vector_product"
     check_network(where, network)
     _check_direction(where, network, v)
-    length = math.sqrt(sum(float((direction**2).sum()) for direction in v.values()))
+    length = math.sqrt(sum(_squared_length(direction) for direction in v.values()))
     dtype = np.result_type(*(parameter.dtype for parameter in network.parameters()))
     step = float(np.finfo(dtype).eps) ** (1 / 3) if step is None else step
     check_positive(where, "step", step)
@@ -116,6 +116,11 @@ def hessian(
     -------
     ndarray, shape (n, n)
         Exactly symmetric: the mean of what the differences give and its transpose.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the network has no parameter, or what network and loss refuse.
 
     Notes
     -----
@@ -208,6 +213,11 @@ def gauss_newton(network: Network, x: np.ndarray, loss: Loss = softmax_cross_ent
     ndarray, shape (n, n)
         Positive semi-definite, symmetric up to rounding.
 
+    Raises
+    ------
+    TypeError, ValueError
+        As `output_gradients` and `output_hessian`, and if the network has no parameter.
+
     Notes
     -----
     With the Jacobian :math:`J_b` of the outputs of example b and the output Hessian :math:`A_b`,
@@ -238,6 +248,10 @@ def gauss_newton(network: Network, x: np.ndarray, loss: Loss = softmax_cross_ent
     bent = output_hessian(network.forward(x), loss) @ jacobian
     flat = (-1, jacobian.shape[2])
     return jacobian.reshape(flat).T @ bent.reshape(flat) / len(x)
+
+
+def _squared_length(direction: np.ndarray) -> float:
+    return float((direction.astype(np.float64) ** 2).sum())  # a square underflows in float32
 
 
 def _gradient_aside(

@@ -60,6 +60,7 @@ def example_gradients(
     array([4., 6.])
     """
     outputs = _outputs("example_gradients", network, x)
+    check_array("example_gradients", "y", y)
     check_array("example_gradients", "y", y, shape=(len(x), *y.shape[1:]))
     each = [loss(outputs[i : i + 1], y[i : i + 1])[1] for i in range(len(x))]
     return _pulled_back(network, x, xp_of(x).concatenate(each))

@@ -348,7 +348,8 @@ def _exponential(weights: dict[str, Parameter], sparsity: float, n_steps: int) -
     size = sum(weight.size for weight in weights.values())
     kept = sum(w.size if w.mask is None else int(w.mask.sum()) for w in weights.values())
     start, end = kept / size, 1 - sparsity
-    densities = [start * (end / start) ** (step / n_steps) for step in range(1, n_steps)]
+    ratio = end / start if start else 1.0  # nothing flows: the first step says so
+    densities = [start * ratio ** (step / n_steps) for step in range(1, n_steps)]
     return [*(1 - density for density in densities), sparsity]
 
 

@@ -42,8 +42,8 @@ def input_hessian(batches: Iterable[np.ndarray]) -> np.ndarray:
     Notes
     -----
     Summed in float64 whatever the dtype of the inputs, so that how they are cut into batches
-    shows in the last digits only. :math:`2 n \, n_{in}^2` FLOPs; memory for the result and for
-    one batch in float64, however many batches there are.
+    shows in the last digits only. :math:`2 n \, n_{in}^2` FLOPs; memory for twice the result and
+    for one batch in float64, however many batches there are.
 
     Examples
     --------
@@ -59,7 +59,8 @@ def input_hessian(batches: Iterable[np.ndarray]) -> np.ndarray:
         argument = f"batches[{position}]"
         check_array(where, argument, batch, ndim=2, shape=(-1, width), dtypes=TRAINING_DTYPES)
         x = batch.astype(np.float64)
-        total = x.T @ x if total is None else total + x.T @ x
+        total = np.zeros((x.shape[1],) * 2) if total is None else total
+        total += x.T @ x
         n_inputs += len(x)
     if not n_inputs:
         advice = "give the inputs of at least one example"
@@ -67,7 +68,8 @@ def input_hessian(batches: Iterable[np.ndarray]) -> np.ndarray:
     if not np.isfinite(total).all():
         advice = "look for a division by zero or an overflow where they were computed"
         raise bad_argument(where, "batches", "be finite", "an infinite or NaN sum", advice)
-    return total * (2 / n_inputs)
+    total *= 2 / n_inputs
+    return total
 
 
 def layer_inputs(
@@ -138,8 +140,9 @@ def prune_layers(
     Raises
     ------
     TypeError, ValueError
-        As `layer_inputs`, `input_hessian` and `compress`, with the name of the weight. Then the
-        network is as it was.
+        As `layer_inputs`, `input_hessian` and `compress`, with the name of the weight, and if
+        what `compress` returns has another shape, infinity or NaN. After any exception, an
+        interrupt too, the network is as it was.
 
     Notes
     -----
@@ -172,7 +175,7 @@ def prune_layers(
     try:
         for name in weights:
             _prune_layer(network, name, batches, compress)
-    except Exception as error:
+    except BaseException as error:
         for weight, (value, mask) in zip(weights.values(), before, strict=True):
             weight.mask, weight.value = mask, value
         error.add_note(f"prune_layers: this was {name}; the network is as it was before.")
@@ -219,6 +222,10 @@ def _prune_layer(
     check_array("prune_layers", "what compress returns", new_w, shape=w.shape)
     value = np.empty_like(w)
     value[:, order] = new_w
+    if not np.isfinite(value).all():
+        advice = "look for a division by zero or an overflow in it"
+        argument, actual = "what compress returns", f"infinity or NaN as {value.dtype}"
+        raise bad_argument("prune_layers", argument, "be finite", actual, advice)
     kept = (value != 0).reshape(weight.shape)
     weight.mask = kept if weight.mask is None else kept & weight.mask
     weight.value = value.reshape(weight.shape)

@@ -184,7 +184,9 @@ def check_hessian(where: str, hessian: Any) -> None:
         raise bad_argument(where, "hessian", "be symmetric", actual, advice)
 
 
-def not_positive_definite(where: str, hessian: np.ndarray) -> Exception:
+def not_positive_definite(
+    where: str, hessian: np.ndarray, whole: np.ndarray | None = None
+) -> Exception:
     """Say that a Hessian cannot be inverted, and how much damping would do.
 
     Parameters
@@ -193,6 +195,8 @@ def not_positive_definite(where: str, hessian: np.ndarray) -> Exception:
         Named in the error.
     hessian : ndarray, shape (n, n)
         The matrix that could not be factored.
+    whole : ndarray, optional
+        The Hessian that it is a block of, and that the caller can damp; by default itself.
 
     Returns
     -------
@@ -200,11 +204,34 @@ def not_positive_definite(where: str, hessian: np.ndarray) -> Exception:
         To raise.
     """
     least = float(eigvalsh(hessian.astype(np.float64), subset_by_index=(0, 0))[0])
-    mean = float(hessian.diagonal().mean())
-    enough = max(0.01, 10.0 ** math.ceil(math.log10(max(-least / mean, 1e-12)) + 1))
-    advice = f"damp it first, damp(hessian, {enough:g}), or calibrate with more examples"
+    diagonal = (hessian if whole is None else whole).diagonal()
+    mean = float(diagonal.mean())
+    if mean:
+        enough = max(0.01, 10.0 ** math.ceil(math.log10(max(-least / mean, 1e-12)) + 1))
+        advice = f"damp it first, damp(hessian, {enough:g}), or calibrate with more examples"
+    else:
+        advice = "look at the calibration inputs, which are all 0"
     actual = f"a smallest eigenvalue of {least:.3g} beside a mean diagonal of {mean:.3g}"
     return bad_argument(where, "hessian", "be positive definite", actual, advice)
+
+
+def pivot_is_rounding(factor: np.ndarray, diagonal: np.ndarray) -> bool:
+    """Say whether a Cholesky factor divides by what is nothing but rounding.
+
+    Parameters
+    ----------
+    factor : ndarray, shape (n, n)
+        Triangular.
+    diagonal : ndarray of float32 or float64, shape (n,)
+        Of the matrix that was factored, in the dtype that rounded it.
+
+    Returns
+    -------
+    bool
+        True if some input is explained by those before it up to ten units of precision.
+    """
+    unexplained = factor.diagonal() ** 2 / diagonal  # what those before leave of each input
+    return bool(unexplained.min() <= 10 * np.finfo(diagonal.dtype).eps)
 
 
 def _asymmetry(hessian: np.ndarray) -> float:
@@ -227,9 +254,7 @@ def _triangle_inverse(where: str, hessian: np.ndarray) -> np.ndarray:
     reverse = np.array(hessian[::-1, ::-1], order="C").T  # LAPACK counts down the columns
     potrf, trtri = get_lapack_funcs(("potrf", "trtri"), (reverse,))
     factor, failed = potrf(reverse, lower=False, overwrite_a=True, clean=True)
-    # A pivot is what the inputs behind it leave unexplained of one; rounding leaves some eps.
-    unexplained = factor.diagonal() ** 2 / hessian.diagonal()[::-1] if not failed else None
-    if failed or unexplained.min() <= 10 * np.finfo(hessian.dtype).eps:
+    if failed or pivot_is_rounding(factor, hessian.diagonal()[::-1]):
         raise not_positive_definite(where, hessian)
     inverse, _ = trtri(factor, lower=False, overwrite_c=True)
     return inverse.T

@@ -7,7 +7,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from refimpl.arrays import check_array
 from refimpl.nn.layer import TRAINING_DTYPES
-from refimpl.prune.hessian import check_hessian, not_positive_definite
+from refimpl.prune.hessian import check_hessian, not_positive_definite, pivot_is_rounding
 
 
 def reconstruction_error(w: np.ndarray, new_w: np.ndarray, hessian: np.ndarray) -> float:
@@ -75,8 +75,8 @@ def least_squares_refit(w: np.ndarray, mask: np.ndarray, hessian: np.ndarray) ->
     Raises
     ------
     TypeError, ValueError
-        If a dtype or shape does not fit, or `hessian` is not positive definite on the places
-        that a row keeps.
+        If a dtype or shape does not fit, or `hessian` is not positive definite, up to rounding,
+        on the places that a row keeps.
 
     Notes
     -----
@@ -107,7 +107,7 @@ def least_squares_refit(w: np.ndarray, mask: np.ndarray, hessian: np.ndarray) ->
     check_hessian(where, hessian)
     check_array(where, "w", w, shape=(-1, len(hessian)), dtypes=TRAINING_DTYPES)
     check_array(where, "mask", mask, shape=w.shape, dtypes=(np.bool_,))
-    hessian, new_w = hessian.astype(np.float64), np.zeros_like(w)
+    new_w = np.zeros_like(w)
     patterns, pattern_of_row = np.unique(mask, axis=0, return_inverse=True)
     for number, kept in enumerate(patterns):
         rows = np.flatnonzero(pattern_of_row.ravel() == number)
@@ -119,9 +119,12 @@ def _refit_rows(where: str, w: np.ndarray, kept: np.ndarray, hessian: np.ndarray
     """Values at the kept places of rows with one mask."""
     if not kept.any():
         return w[:, kept]
+    block = hessian[np.ix_(kept, kept)]
     pull = hessian[np.ix_(kept, ~kept)] @ w[:, ~kept].T  # (n_kept, n_rows)
     try:
-        factor = cho_factor(hessian[np.ix_(kept, kept)], check_finite=False)
+        factor = cho_factor(block.astype(np.float64), check_finite=False)
     except LinAlgError:
-        raise not_positive_definite(where, hessian[np.ix_(kept, kept)]) from None
+        raise not_positive_definite(where, block, hessian) from None
+    if pivot_is_rounding(factor[0], block.diagonal()):
+        raise not_positive_definite(where, block, hessian)
     return w[:, kept] + cho_solve(factor, pull, check_finite=False).T

@@ -103,7 +103,8 @@ def taylor_squared(w: np.ndarray, dws: np.ndarray) -> np.ndarray:
     if not len(dws):
         advice = "stack the gradients of some batches"
         raise bad_argument(where, "dws", "hold a batch or more", f"shape {dws.shape}", advice)
-    return xp_of(w, dws).square(w * dws.astype(np.float64)).mean(axis=0)
+    xp = xp_of(w, dws)
+    return xp.asarray(xp.square(w * dws.astype(np.float64)).mean(axis=0))
 
 
 @np.errstate(invalid="ignore")  # as taylor

@@ -59,8 +59,8 @@ def synflow(weights: Iterable[np.ndarray]) -> list[np.ndarray]:
     weights : iterable of ndarray of float16, float32 or float64
         One for each layer of a chain, from the input on, NumPy or CuPy: ``(n_out, n_in)`` of a
         linear layer, ``(c_out, c_in, kh, kw)`` of a convolution. `n_in` is the number of outputs
-        before it, or a multiple k of it, as behind a convolution whose images of k pixels were
-        flattened.
+        before it, or in a linear layer behind a convolution, whose images of k pixels were
+        flattened, k times that number.
 
     Returns
     -------
@@ -167,8 +167,10 @@ def _layers(where: str, weights: Any) -> list[np.ndarray]:
             actual, advice = f"shape {w.shape}", "leave out what has no weight"
             raise bad_argument(where, f"weights[{i}]", "hold a weight", actual, advice)
     for i, (before, after) in enumerate(pairwise(weights), start=1):
-        if after.shape[1] % len(before):
-            requirement = f"have inputs for {len(before)} outputs, or a multiple of it"
+        flattened = before.ndim > after.ndim
+        if after.shape[1] % len(before) or (after.shape[1] > len(before) and not flattened):
+            requirement = f"have inputs for {len(before)} outputs"
+            requirement += ", or a multiple of it" if flattened else ""
             advice = "give the layers from the input on"
             raise bad_argument(where, f"weights[{i}]", requirement, f"{after.shape[1]}", advice)
     return [xp_of(w).abs(w.astype(np.float64)) for w in weights]

@@ -96,6 +96,17 @@ def test_hessian_vector_product_does_not_depend_on_the_length_of_the_vector(leng
     np.testing.assert_allclose(actual, length * expected, rtol=1e-8, atol=1e-8 * length)
 
 
+@pytest.mark.parametrize("power", [-80, 80])
+def test_hessian_vector_product_in_single_precision_takes_a_vector_whose_square_is_none(power):
+    network = smooth_net(dtype=np.float32)
+    v = some_direction(network)
+    scaled = {name: np.float32(2.0**power) * direction for name, direction in v.items()}
+    x = X.astype(np.float32)
+    products = [nn.hessian_vector_product(network, x, LABELS, d) for d in (v, scaled)]
+    actual, expected = (nn.as_vector(product) for product in reversed(products))
+    np.testing.assert_array_equal(actual, np.float32(2.0**power) * expected)
+
+
 def test_hessian_vector_product_takes_a_direction_for_some_parameters():
     network = smooth_net()
     v = some_direction(network)
@@ -287,6 +298,12 @@ def test_gauss_newton_is_the_fisher_matrix_of_the_cross_entropy():
         g = nn.as_vector(nn.example_gradients(network, X, labels), leading=1)
         fisher = fisher + (p[:, label, None] * g).T @ g / 6
     np.testing.assert_allclose(nn.gauss_newton(network, X), fisher, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("matrix", [nn.hessian, lambda net, x, _: nn.gauss_newton(net, x)])
+def test_curvature_of_no_parameter_is_refused(matrix):
+    with pytest.raises(ValueError, match="must hold an array, got an empty mapping"):
+        matrix(nn.Network({"relu": nn.ReLU()}), X, np.zeros(6, int))
 
 
 # --- the inverse, one example at a time -------------------------------------------------------

@@ -160,6 +160,11 @@ def test_gradients_are_dense_under_a_mask():
             r"example_gradients: y must have shape \(4,\), got \(3,\)",
         ),
         (
+            lambda net, x: nn.example_gradients(net, x, [0, 2, 1, 1]),
+            TypeError,
+            "example_gradients: y must be an array, got list",
+        ),
+        (
             lambda net, x: nn.example_gradients(net.layers["fc1"], x, np.zeros(4, int)),
             TypeError,
             "example_gradients: network must be a Network, got Linear",

@@ -286,6 +286,13 @@ def tanh_network():
     return nn.Network({"fc1": nn.Linear(6, 4, rng=rng), "tanh": nn.Tanh()})
 
 
+def pruned_network():
+    network = small_mlp()
+    for weight in network.weights().values():
+        weight.mask = np.zeros(weight.shape, bool)
+    return network
+
+
 def silent_network():
     network = small_mlp()
     network.weights()["fc2.weight"].value = np.zeros((4, 5))
@@ -302,6 +309,11 @@ def silent_network():
         ),
         (
             lambda: synflow_masks(silent_network(), (6,), 0.5),
+            FloatingPointError,
+            "the flow must stay finite and above 0, got 0.0; take more steps, or",
+        ),
+        (
+            lambda: synflow_masks(pruned_network(), (6,), 0.5),
             FloatingPointError,
             "the flow must stay finite and above 0, got 0.0; take more steps, or",
         ),

@@ -219,6 +219,32 @@ def test_prune_layers_leaves_the_network_as_it_was_when_a_layer_fails():
         np.testing.assert_array_equal(value, before[name])
 
 
+def test_prune_layers_leaves_the_network_as_it_was_when_interrupted():
+    network, calls = mlp([4, 3, 2], rng=np.random.default_rng(0)), []
+    before = network.state()
+
+    def interrupted(w, hessian):
+        calls.append(w.shape)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return halve(w, hessian)
+
+    with pytest.raises(KeyboardInterrupt):
+        prune_layers(network, [inputs_of(0, 9, 4, F32)], interrupted)
+    assert all(weight.mask is None for weight in network.weights().values())
+    for name, value in network.state().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_prune_layers_refuses_a_weight_that_is_not_finite(value):
+    network = mlp([4, 2], rng=np.random.default_rng(0))
+    message = "what compress returns must be finite, got infinity or NaN as float32; look"
+    with np.errstate(over="ignore"), pytest.raises(ValueError, match=message):
+        prune_layers(network, [np.ones((1, 4), F32)], lambda w, _: np.full(w.shape, value))
+    assert network.weights()["fc1.weight"].mask is None
+
+
 def test_prune_layers_refuses_a_weight_of_another_shape():
     network = mlp([4, 2], rng=np.random.default_rng(0))
     with pytest.raises(ValueError, match="what compress returns must have shape"):

@@ -115,6 +115,13 @@ def test_the_damping_that_the_error_names_is_enough(name):
     assert np.isfinite(inverse_hessian(damp(SINGULAR[name], damping))).all()
 
 
+@pytest.mark.parametrize("invert", [inverse_hessian, inverse_cholesky])
+def test_inverse_refuses_a_hessian_of_zeros_and_names_the_inputs(invert):
+    with pytest.raises(ValueError, match=r"positive definite.*which are all 0") as no:
+        invert(np.zeros((2, 2)))
+    no.match(ONE_SENTENCE)
+
+
 @pytest.mark.parametrize(
     ("hessian", "message"),
     [

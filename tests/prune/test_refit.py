@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from refimpl.prune import input_hessian, least_squares_refit, reconstruction_error
+from refimpl.prune import damp, input_hessian, least_squares_refit, reconstruction_error
 from support.corruption import ONE_SENTENCE
 
 SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 7))
@@ -84,6 +84,30 @@ def test_refit_refuses_a_mask_on_which_the_hessian_is_singular():
     with pytest.raises(ValueError, match=r"positive definite.*damp") as refused:
         least_squares_refit(w, mask, np.ones((2, 2)))
     refused.match(ONE_SENTENCE)
+
+
+TWO_OF_THREE = np.array([[True, True, False]])
+SINGULAR_ON_TWO = {
+    "dead inputs": np.diag([0.0, 0.0, 1.0]),
+    "up to rounding": np.array([[1, 1, 0.5], [1, 1 + 1e-15, 0.4], [0.5, 0.4, 1]]),
+    "of single precision": np.array([[1, 1, 0.5], [1, 1 + 2e-7, 0.4], [0.5, 0.4, 1]], np.float32),
+    "larger than the others": np.diag([1e6, 1e6, 1.0]) + 1e6 * np.eye(3)[[1, 0, 2]] * [1, 1, 0],
+}
+
+
+@pytest.mark.parametrize("name", SINGULAR_ON_TWO)
+def test_refit_refuses_what_only_rounding_tells_from_singular_and_names_enough_damping(name):
+    w, hessian = np.ones((1, 3)), SINGULAR_ON_TWO[name]
+    with pytest.raises(ValueError, match=r"positive definite.*damp") as refused:
+        least_squares_refit(w, TWO_OF_THREE, hessian)
+    damping = float(str(refused.value).partition("damp(hessian, ")[2].partition(")")[0])
+    new_w = least_squares_refit(w, TWO_OF_THREE, damp(hessian, damping))
+    assert np.abs(new_w).max() < 100
+
+
+def test_refit_of_inputs_that_are_all_dead_says_so():
+    with pytest.raises(ValueError, match="calibration inputs, which are all 0"):
+        least_squares_refit(np.ones((1, 3)), TWO_OF_THREE, np.zeros((3, 3)))
 
 
 @pytest.mark.parametrize(

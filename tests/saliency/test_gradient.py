@@ -141,6 +141,12 @@ def test_taylor_squared_is_the_mean_square_of_taylor(arrays):
     np.testing.assert_allclose(taylor_squared(w, stacked), expected, rtol=1e-14)
 
 
+def test_taylor_squared_of_a_single_weight_returns_an_array():
+    saliency = taylor_squared(np.array(2.0), np.array([1.0, -3.0]))
+    assert isinstance(saliency, np.ndarray)
+    assert (saliency.shape, saliency.item()) == ((), 20)
+
+
 @pytest.mark.parametrize("normalised", [True, False])
 def test_snip_is_the_slope_of_the_loss_by_a_gate(normalised):
     bowl = Bowl()

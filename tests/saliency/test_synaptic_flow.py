@@ -138,6 +138,16 @@ def test_flow_beyond_floats_is_refused_with_a_sentence(function):
         (
             [np.ones((2, 3)), np.ones((4, 3))],
             ValueError,
+            r"weights\[1\] must have inputs for 2 outputs, got 3;",
+        ),
+        (
+            [np.ones((2, 3)), np.ones((4, 4))],  # no image was flattened between the two
+            ValueError,
+            r"weights\[1\] must have inputs for 2 outputs, got 4;",
+        ),
+        (
+            [np.ones((2, 3, 1, 1)), np.ones((4, 3))],
+            ValueError,
             r"weights\[1\] must have inputs for 2 outputs, or a multiple of it, got 3;",
         ),
     ],

@@ -55,13 +55,15 @@ def prune_block(w, u, mask, out, errors):
 
 
 @compiled
-def prune_block_n_of_m(w, u, n, m, out, errors):
+def prune_block_n_of_m(w, u, gone, n, m, out, errors):
     """Prune a block of columns, of every `m` that stand side by side all but `n`, row by row.
 
     Parameters
     ----------
     w, u, out, errors : ndarray
         As for `prune_block`; the block begins with a group and ends with one.
+    gone : ndarray of bool, shape (n_out, width)
+        IN. True = not to be kept, whatever its score.
     n, m : int
         IN. Weights to keep of every group, and its length.
 
@@ -77,7 +79,7 @@ def prune_block_n_of_m(w, u, n, m, out, errors):
         left = np.empty_like(columns)
         for j in range(width):
             if j % m == 0:
-                keep_n_of_group(columns, u, j, n, kept)
+                keep_n_of_group(columns, u, gone[first:last], j, n, kept)
             prune_column(columns, u, j, kept[j % m], left[j])
         put_back(columns, first, out)
         put_back(left, first, errors)
@@ -111,13 +113,15 @@ def prune_column(columns, u, j, kept, left):
 
 
 @register_jitable
-def keep_n_of_group(columns, u, start, n, kept):
+def keep_n_of_group(columns, u, gone, start, n, kept):
     """Mark the `n` weights of each row of a group that cost most to remove; ties to the first.
 
     Parameters
     ----------
     columns, u : ndarray
         IN. As for `prune_column`.
+    gone : ndarray of bool, shape (rows, width)
+        IN. True = goes first, and never stays.
     start, n : int
         IN. First column of the group, and how many of its weights stay.
     kept : ndarray of bool, shape (m, rows)
@@ -127,7 +131,8 @@ def keep_n_of_group(columns, u, start, n, kept):
     scores, before = np.empty((m, n_rows), u.dtype), np.empty(n_rows, np.int32)
     for a in range(m):
         for i in range(n_rows):
-            scores[a, i] = abs(columns[start + a, i]) / u[start + a, start + a]
+            score = abs(columns[start + a, i]) / u[start + a, start + a]
+            scores[a, i] = u.dtype.type(-1) if gone[i, start + a] else score
     for a in range(m):
         before[:] = 0
         for b in range(m):
@@ -135,7 +140,7 @@ def keep_n_of_group(columns, u, start, n, kept):
                 tie = b < a and scores[b, i] == scores[a, i]
                 before[i] += scores[b, i] > scores[a, i] or tie
         for i in range(n_rows):
-            kept[a, i] = before[i] < n
+            kept[a, i] = before[i] < n and scores[a, i] >= 0
 
 
 @register_jitable

@@ -61,8 +61,10 @@ def sparsegpt(
     -------
     ndarray of `w`'s dtype and shape
         A new array. All but ``count_kept(w.size, sparsity)`` weights are zero; of the first
-        columns of any number of blocks, all but as many as `count_kept` says. Weights of dead
-        inputs (:math:`H_{jj} = 0`) are zero besides.
+        columns of any number of blocks, all but as many as `count_kept` says. Nothing is said of
+        rows: one may end up empty. Weights of dead inputs (:math:`H_{jj} = 0`) are zero besides.
+        What is zero in `w` goes first and stays zero: a pruned weight is moved by the removals
+        before it, and removed anew.
 
     Raises
     ------
@@ -121,10 +123,11 @@ def sparsegpt(
     new_w = np.where(hessian.diagonal() > 0, w, w.dtype.type(0))
     for start in range(0, len(u), step):  # l. 4
         block, rest = slice(start, start + step), slice(start + step, None)
-        u_block = u[block, block].astype(w.dtype)
-        pruned, errors = prune(new_w[:, block].copy(), u_block, start)  # l. 5-12
+        u_block = u[block, block].astype(new_w.dtype)
+        gone = w[:, block] == 0
+        pruned, errors = prune(new_w[:, block].copy(), u_block, gone, start)  # l. 5-12
         new_w[:, block] = pruned  # l. 15
-        u_rest = u[block, rest].astype(w.dtype)
+        u_rest = u[block, rest].astype(new_w.dtype)
         _subtract_product(new_w[:, rest], errors, u_rest)  # l. 13
     return new_w
 
@@ -160,13 +163,15 @@ def prune_block(w: np.ndarray, u: np.ndarray, mask: np.ndarray) -> Pruned:
     return w, errors
 
 
-def prune_block_n_of_m(w: np.ndarray, u: np.ndarray, n: int, m: int) -> Pruned:
+def prune_block_n_of_m(w: np.ndarray, u: np.ndarray, gone: np.ndarray, n: int, m: int) -> Pruned:
     """Prune a block of columns, of every `m` that stand side by side all but `n`, row by row.
 
     Parameters
     ----------
     w, u : ndarray
         As for `prune_block`; the block begins with a group and ends with one.
+    gone : ndarray of bool, shape (n_out, width)
+        True = not to be kept, whatever its score.
     n, m : int
         Weights to keep of every group, and its length. A group is chosen when its first column
         has its turn, by its weights as they are then.
@@ -180,7 +185,8 @@ def prune_block_n_of_m(w: np.ndarray, u: np.ndarray, n: int, m: int) -> Pruned:
     for j in range(w.shape[1]):  # l. 5
         if j % m == 0:  # l. 6
             group = slice(j, j + m)
-            mask = n_of_m(removal_scores(w[:, group], u[group, group]), n, m)  # l. 7
+            scores = removal_scores(w[:, group], u[group, group])
+            mask = n_of_m(np.where(gone[:, group], -1, scores), n, m) & ~gone[:, group]  # l. 7
         errors[:, j] = _prune_column(w, u, j, mask[:, j % m])
     return w, errors
 
@@ -215,7 +221,7 @@ def sparsegpt_flops(n_out: int, n_in: int) -> int:
     Returns
     -------
     int
-        :math:`	frac23 n_{in}^3 + 	frac12 n_{in}^2 + 	frac56 n_{in}` for a Cholesky factor and
+        :math:`\tfrac23 n_{in}^3 + \tfrac12 n_{in}^2 + \tfrac56 n_{in}` for a Cholesky factor and
         the inverse of a triangle, and :math:`n_{out} n_{in}^2` for the updates: of each weight one
         division, and a multiplication and a subtraction for every weight behind it. Nothing is
         saved where a weight is kept.
@@ -239,15 +245,20 @@ def sparsegpt_flops(n_out: int, n_in: int) -> int:
     return factor + n_out * n_in**2
 
 
-def _prune_share(w: np.ndarray, u: np.ndarray, start: int, sparsity: float) -> Pruned:
+def _prune_share(
+    w: np.ndarray, u: np.ndarray, gone: np.ndarray, start: int, sparsity: float
+) -> Pruned:
     """Prune a block that begins with column `start` to its share of the whole count."""
     n_before, n_after = (count_kept(len(w) * end, sparsity) for end in (start, start + len(u)))
-    mask = keep_top_k(removal_scores(w, u), n_after - n_before)  # l. 7
+    scores = np.where(gone, -1, removal_scores(w, u))
+    mask = keep_top_k(scores, n_after - n_before) & ~gone  # l. 7
     return _computed(prune_block, numba_sparsegpt.prune_block, w, u, mask)
 
 
-def _prune_groups(w: np.ndarray, u: np.ndarray, _start: int, n: int, m: int) -> Pruned:
-    return _computed(prune_block_n_of_m, numba_sparsegpt.prune_block_n_of_m, w, u, n, m)
+def _prune_groups(
+    w: np.ndarray, u: np.ndarray, gone: np.ndarray, _start: int, n: int, m: int
+) -> Pruned:
+    return _computed(prune_block_n_of_m, numba_sparsegpt.prune_block_n_of_m, w, u, gone, n, m)
 
 
 def _computed(

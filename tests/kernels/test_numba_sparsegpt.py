@@ -46,10 +46,11 @@ def test_block_by_a_mask_has_the_bits_of_the_definition(block, density):
 
 @given(st.data(), st.integers(1, 6), st.integers(1, 4))
 def test_block_of_groups_has_the_bits_of_the_definition(data, m, n_groups):
-    w, u, _ = data.draw(blocks(st.just(m * n_groups)))
-    n = data.draw(st.integers(1, m))
+    w, u, rng = data.draw(blocks(st.just(m * n_groups)))
+    n, share = data.draw(st.integers(1, m)), data.draw(st.sampled_from([0.0, 0.5]))
+    gone = rng.random(w.shape) < share
     kernel = numba_sparsegpt.prune_block_n_of_m
-    check(prune_block_n_of_m, kernel, w, u, n, m)
+    check(prune_block_n_of_m, kernel, w, u, gone, n, m)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -65,5 +66,5 @@ def test_group_keeps_what_costs_most_to_remove_and_not_what_is_largest():
     """6 / 3 is less than 4 / 1."""
     w, u = np.array([[6.0, 4.0]]), np.array([[3.0, 0.0], [0.0, 1.0]])
     out, errors = np.empty_like(w), np.empty_like(w)
-    numba_sparsegpt.prune_block_n_of_m(w, u, 1, 2, out, errors)
+    numba_sparsegpt.prune_block_n_of_m(w, u, np.zeros((1, 2), bool), 1, 2, out, errors)
     assert (out.tolist(), errors.tolist()) == ([[0, 4]], [[2, 0]])

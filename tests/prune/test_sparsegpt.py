@@ -19,7 +19,7 @@ from refimpl.prune import (
     sparsegpt,
     sparsegpt_flops,
 )
-from refimpl.prune.sparsegpt import prune_block, removal_scores
+from refimpl.prune.sparsegpt import prune_block, prune_block_n_of_m, removal_scores
 from support.corruption import ONE_SENTENCE
 from support.counted import counted, factor_triangle, invert_triangle, operations_of
 from support.sparsegpt import as_published, by_direct_inverses, error_of, least_squares_error
@@ -246,6 +246,51 @@ def test_n_of_m_keeps_exactly_n_of_every_m(seed, pattern):
 def test_n_equal_to_m_changes_no_weight():
     w, hessian = layer(0)
     np.testing.assert_array_equal(sparsegpt(w, hessian, n=4, m=4), w)
+
+
+@given(SEEDS, st.sampled_from([(1, 2), (2, 4), (3, 8)]))
+def test_first_group_of_n_of_m_keeps_what_costs_most_to_remove(seed, pattern):
+    """Of the remaining inverse, not of |w|: nothing before the first group has moved it."""
+    w, hessian = layer(seed)
+    n, m = pattern
+    remaining = [np.linalg.inv(hessian[c:, c:])[0, 0] for c in range(m)]
+    cost = w[:, :m] ** 2 / remaining
+    kept = sparsegpt(w, hessian, n=n, m=m, damping=0)[:, :m] != 0
+    dearest_removed = np.where(kept, 0, cost).max(axis=1)
+    assert (np.where(kept, cost, np.inf).min(axis=1) >= dearest_removed).all()
+    np.testing.assert_array_equal(kept.sum(axis=1), n)
+
+
+def test_group_keeps_what_costs_most_to_remove_and_not_what_is_largest():
+    """6 / 3 is less than 4 / 1."""
+    w, u = np.array([[6.0, 4.0]]), np.array([[3.0, 0.0], [0.0, 1.0]])
+    new_w, errors = prune_block_n_of_m(w, u, np.zeros((1, 2), bool), 1, 2)
+    assert (new_w.tolist(), errors.tolist()) == ([[0, 4]], [[2, 0]])
+
+
+# -- pruning again
+
+
+@given(SEEDS, st.sampled_from([{"sparsity": 0.75}, {"n": 1, "m": 4}]), st.sampled_from([4, 16]))
+def test_pruning_again_keeps_the_zeros_the_count_and_the_repair(seed, further, block_size):
+    """A zero that earlier columns move is removed once more, and what that breaks is repaired."""
+    w, hessian = layer(seed)
+    first = sparsegpt(w, hessian, n=2, m=4, block_size=block_size)
+    again = sparsegpt(first, hessian, damping=0, block_size=block_size, **further)
+    assert not again[first == 0].any()
+    assert np.count_nonzero(again) == w.size // 4
+    expected, _ = whole_sweep(first, hessian, again != 0)
+    np.testing.assert_allclose(again, expected, rtol=1e-7, atol=1e-9)
+
+
+@given(SEEDS)
+def test_zeros_stay_where_a_block_holds_more_of_them_than_its_share(seed):
+    w, hessian = layer(seed)
+    first = np.where(unstructured(abs(w), 0.5), w, 0)
+    again = sparsegpt(first, hessian, sparsity=0.6, damping=0, block_size=1)
+    assert not again[first == 0].any()
+    expected, _ = whole_sweep(first, hessian, again != 0)
+    np.testing.assert_allclose(again, expected, rtol=1e-7, atol=1e-9)
 
 
 def test_sparsegpt_two_four_mask_beats_magnitude_after_refit():

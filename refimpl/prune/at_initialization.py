@@ -153,8 +153,8 @@ def grasp_masks(
     Notes
     -----
     Four gradients of a copy in float64. Dropout is off, and batch normalisation takes the
-    statistics of the batch as constants. The gradient is that of all parameters, biases
-    included.
+    statistics of the batch, with the unbiased variance, as constants. The gradient is that of
+    all parameters, biases included.
 
     References
     ----------
@@ -295,8 +295,13 @@ def _in_float64(network: Network) -> Network:
 
 
 def _take_statistics(network: Network, x: np.ndarray) -> None:
-    """Set the running statistics of batch normalisation to those of one batch."""
-    norms = [item for item in network.named_layers().values() if isinstance(item, BatchNorm2d)]
+    """Set the running statistics of batch normalisation to those of one batch, undropped."""
+    norms, dropouts = (
+        [layer for layer in network.named_layers().values() if isinstance(layer, kind)]
+        for kind in (BatchNorm2d, Dropout)
+    )
+    for dropout in dropouts:
+        dropout.rate = 0.0
     for norm in norms:
         norm.momentum = 1.0
     if norms:

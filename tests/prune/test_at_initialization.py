@@ -181,6 +181,22 @@ def test_grasp_takes_the_statistics_of_the_batch():
     assert all(np.array_equal(masks[name], mask) for name, mask in expected.items())
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_grasp_sees_no_dropout_where_it_takes_the_statistics(seed):
+    rng = np.random.default_rng(seed)
+    layers = {
+        "conv": nn.Conv2d(2, 4, 3, rng=rng, dtype=np.float64),
+        "drop": nn.Dropout(0.5, rng=rng),
+        "norm": nn.BatchNorm2d(4, dtype=np.float64),
+        "flatten": nn.Flatten(),
+        "fc": nn.Linear(64, 3, rng=rng, dtype=np.float64),
+    }
+    without = {name: layer for name, layer in layers.items() if name != "drop"}
+    x, labels = images(7, rng), rng.integers(0, 3, 7)
+    dropped, whole = (grasp_masks(nn.Network(way), x, labels, 0.5) for way in (layers, without))
+    assert all(np.array_equal(dropped[name], mask) for name, mask in whole.items())
+
+
 def chain_of(masks, network):
     """Weights of a perceptron under masks, for the array code."""
     return [weight.value * masks[name] for name, weight in network.weights().items()]

@@ -148,7 +148,8 @@ def prune_layers(
     -----
     A convolution is shown as the matrix (c_out, kh * kw * c_in), input channels side by side: so
     N:M patterns run along them, as `refimpl.masks.n_of_m` has it. What is pruned already stays
-    pruned. One pass of all batches through the network for each weight.
+    pruned: a value that `compress` gives it is dropped, and does not make up for others. One pass
+    of all batches through the network for each weight.
 
     References
     ----------

@@ -229,6 +229,18 @@ def check_trace_arguments(where: str, w: Any, h_inv: Any) -> None:
     if not np.isfinite(w).all():
         advice = "look for an overflow where it was trained"
         raise bad_argument(where, "w", "be finite", "infinity or NaN", advice)
+    _check_squares(where, w, h_inv.dtype)
+
+
+def _check_squares(where: str, w: np.ndarray, dtype: np.dtype) -> None:
+    """Refuse weights whose costs would all be 0, and in no order, or infinite."""
+    largest = np.abs(w).max(initial=0).astype(dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        square = largest * largest
+    if w.any() and not np.finfo(dtype).tiny <= square < np.inf:
+        requirement = f"have squares that {dtype} can hold"
+        actual, advice = f"a largest magnitude of {largest:.3g}", "scale it, and the result back"
+        raise bad_argument(where, "w", requirement, actual, advice)
 
 
 def check_divides(where: str, argument: str, length: Any, w: np.ndarray) -> None:

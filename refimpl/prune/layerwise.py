@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from refimpl.arrays import check_array, check_count
-from refimpl.nn.layer import TRAINING_DTYPES
+from refimpl.arrays import check_count
+from refimpl.prune.exact_obs import check_trace_arguments
 from refimpl.saliency import obs
 
 
@@ -15,8 +15,8 @@ def layerwise_obs(w: np.ndarray, h_inv: np.ndarray, n_remove: int) -> np.ndarray
     Parameters
     ----------
     w : ndarray of float32 or float64, shape (n_out, n_in)
-        The weight of a layer. To prune biases along with it, append them as a last column, and
-        a column of ones to the inputs that `input_hessian` sees.
+        The weight of a layer; 0 where its input is dead. To prune biases along with it, append
+        them as a last column, and a column of ones to the inputs that `input_hessian` sees.
     h_inv : ndarray of float32 or float64, shape (n_in, n_in)
         As `inverse_hessian` returns; all rows share it.
     n_remove : int
@@ -30,7 +30,7 @@ def layerwise_obs(w: np.ndarray, h_inv: np.ndarray, n_remove: int) -> np.ndarray
     Raises
     ------
     TypeError, ValueError
-        If a dtype, a shape or the count does not fit.
+        If a dtype, a shape or the count does not fit, or `w` is not finite.
 
     See Also
     --------
@@ -67,9 +67,7 @@ def layerwise_obs(w: np.ndarray, h_inv: np.ndarray, n_remove: int) -> np.ndarray
     array([[0.  , 2.95]])
     """
     where = "layerwise_obs"
-    check_array(where, "h_inv", h_inv, ndim=2, dtypes=TRAINING_DTYPES)
-    check_array(where, "h_inv", h_inv, shape=(len(h_inv), len(h_inv)))
-    check_array(where, "w", w, shape=(-1, len(h_inv)), dtypes=TRAINING_DTYPES)
+    check_trace_arguments(where, w, h_inv)
     check_count(where, "n_remove", n_remove, 0, w.size)
     # [removals start]
     from_the_end = np.argsort(obs(w, h_inv).ravel()[::-1], kind="stable")

@@ -124,7 +124,7 @@ def sparsegpt(
     for start in range(0, len(u), step):  # l. 4
         block, rest = slice(start, start + step), slice(start + step, None)
         u_block = u[block, block].astype(new_w.dtype)
-        gone = w[:, block] == 0
+        gone = w[:, block] == 0  # pruned before
         pruned, errors = prune(new_w[:, block].copy(), u_block, gone, start)  # l. 5-12
         new_w[:, block] = pruned  # l. 15
         u_rest = u[block, rest].astype(new_w.dtype)

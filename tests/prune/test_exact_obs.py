@@ -271,6 +271,17 @@ def test_exact_obs_takes_any_layout(layout):
     )
 
 
+@pytest.mark.parametrize("unit", [2.0**-400, 2.0**400])
+def test_exact_obs_does_not_depend_on_the_unit_of_the_weights(unit):
+    w, hessian = correlated_layer(0, 3, 6)
+    expected = unit * exact_obs(w, hessian, sparsity=0.5)
+    np.testing.assert_array_equal(exact_obs(unit * w, hessian, sparsity=0.5), expected)
+
+
+def test_weights_of_zero_leave_nothing_to_rank():
+    assert not exact_obs(np.zeros((2, 4)), np.eye(4), sparsity=0.5).any()
+
+
 def test_exact_obs_of_fewer_examples_than_inputs_names_a_damping_that_works():
     x = np.random.default_rng(0).standard_normal((3, 8))
     w, hessian = np.ones((2, 8)), input_hessian([x])
@@ -305,6 +316,9 @@ W, H = np.ones((2, 4)), np.eye(4)
         (lambda: exact_obs_trace(W, H, m=3), ValueError, "m must divide the 4 inputs, got 3"),
         (lambda: exact_obs_trace(W, np.ones((4, 3))), ValueError, "h_inv must have shape"),
         (lambda: exact_obs_trace(W * np.nan, H), ValueError, "w must be finite"),
+        (lambda: exact_obs_trace(W * 1e-170, H), ValueError, "have squares that float64 can hold"),
+        (lambda: exact_obs_trace(W * 1e170, H), ValueError, "have squares that float64 can hold"),
+        (lambda: exact_obs_trace(W * 1e-25, H.astype("f4")), ValueError, "that float32 can hold"),
         (lambda: exact_obs_trace(W, H * np.nan), ValueError, "h_inv must stay positive"),
     ],
 )

@@ -132,6 +132,8 @@ W, H = np.ones((2, 4)), np.eye(4)
         (lambda: layerwise_obs(W, H, 9), r"n_remove must be in \[0, 8\], got 9"),
         (lambda: layerwise_obs(W, H[:3], 1), "h_inv must have shape"),
         (lambda: layerwise_obs(W[:, :3], H, 1), "w must have shape"),
+        (lambda: layerwise_obs(W * np.nan, H, 1), "w must be finite, got infinity or NaN"),
+        (lambda: layerwise_obs(W * np.inf, H, 1), "w must be finite, got infinity or NaN"),
         (lambda: layerwise_obs(W, -H, 1), "h_inv must have a positive diagonal"),
     ],
 )

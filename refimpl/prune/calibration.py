@@ -179,7 +179,10 @@ def prune_layers(
     except BaseException as error:
         for weight, (value, mask) in zip(weights.values(), before, strict=True):
             weight.mask, weight.value = mask, value
-        error.add_note(f"prune_layers: this was {name}; the network is as it was before.")
+        error.add_note(
+            f"prune_layers: this was {name}; the network is as it was before. "
+            f'ignore=["{name}"] leaves it out.'
+        )
         raise
 
 
@@ -220,7 +223,9 @@ def _prune_layer(
     order = _channels_last(weight.shape)
     w = weight.value.reshape(len(weight.value), -1)[:, order]
     new_w = compress(w, hessian[np.ix_(order, order)])
-    check_array("prune_layers", "what compress returns", new_w, shape=w.shape)
+    check_array(
+        "prune_layers", "what compress returns", new_w, shape=w.shape, dtypes=TRAINING_DTYPES
+    )
     value = np.empty_like(w)
     value[:, order] = new_w
     if not np.isfinite(value).all():

@@ -213,7 +213,8 @@ def test_prune_layers_leaves_the_network_as_it_was_when_a_layer_fails():
     images = np.random.default_rng(0).random((2, 1, 28, 28), dtype=F32)
     with pytest.raises(ValueError, match="out of luck") as failed:
         prune_layers(network, [images], fail_late)
-    assert "fc1.weight" in failed.value.__notes__[0]
+    assert "this was fc1.weight" in failed.value.__notes__[0]
+    assert 'ignore=["fc1.weight"] leaves it out' in failed.value.__notes__[0]
     assert all(weight.mask is None for weight in network.weights().values())
     for name, value in network.state().items():
         np.testing.assert_array_equal(value, before[name])
@@ -243,6 +244,12 @@ def test_prune_layers_refuses_a_weight_that_is_not_finite(value):
     with np.errstate(over="ignore"), pytest.raises(ValueError, match=message):
         prune_layers(network, [np.ones((1, 4), F32)], lambda w, _: np.full(w.shape, value))
     assert network.weights()["fc1.weight"].mask is None
+
+
+def test_prune_layers_refuses_a_mask_for_a_weight():
+    network = mlp([4, 2], rng=np.random.default_rng(0))
+    with pytest.raises(TypeError, match="what compress returns must be float32 or float64, got bo"):
+        prune_layers(network, [np.ones((1, 4), F32)], lambda w, _: w > 0)
 
 
 def test_prune_layers_refuses_a_weight_of_another_shape():

@@ -46,7 +46,7 @@ def exact_obs(
     ndarray of `w`'s dtype and shape
         New. Exactly ``count_kept(w.size, sparsity)`` places, or `n` of each group, are kept;
         the others are 0. So are all weights of a dead input, kept or not: it is always 0, they
-        cost nothing, and go first. Of equal costs, the last goes first.
+        cost nothing, and go first. Of equal costs, the last goes first. What is 0 in `w` stays 0.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def exact_obs(
         mask = exact_obs_trace(w, inverse_hessian(damped)).mask(sparsity)
     else:
         mask = exact_obs_trace(w, inverse_hessian(damped), n=n, m=m).last_mask()
-    return least_squares_refit(w, mask, damped)
+    return least_squares_refit(w, mask & (w != 0), damped)
 
 
 def exact_obs_trace(

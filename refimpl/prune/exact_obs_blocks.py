@@ -37,7 +37,8 @@ def exact_obs_blocks(
     Returns
     -------
     ndarray of `w`'s dtype and shape
-        New; exactly ``count_kept(w.size // block_size, sparsity)`` blocks are kept.
+        New; exactly ``count_kept(w.size // block_size, sparsity)`` blocks are kept. What is 0 in
+        `w` stays 0.
 
     Raises
     ------
@@ -53,7 +54,7 @@ def exact_obs_blocks(
     """
     w, damped = without_dead_inputs("exact_obs_blocks", w, hessian, damping)
     trace = exact_obs_block_trace(w, inverse_hessian(damped), block_size=block_size)
-    return least_squares_refit(w, trace.mask(sparsity), damped)
+    return least_squares_refit(w, trace.mask(sparsity) & (w != 0), damped)
 
 
 def exact_obs_block_trace(w: np.ndarray, h_inv: np.ndarray, *, block_size: int) -> RemovalTrace:

@@ -235,6 +235,20 @@ def test_ranking_anew_beats_one_ranking_repaired_as_well(seed):
     assert reconstruction_error(w, exact, hessian) < reconstruction_error(w, repaired, hessian)
 
 
+# -- pruning again
+
+
+@pytest.mark.parametrize("pattern", [{"sparsity": 0.3}, {"sparsity": 0.8}, {"n": 2, "m": 4}])
+@pytest.mark.parametrize("seed", range(3))
+def test_zeros_stay_and_the_rest_is_repaired_when_a_layer_is_pruned_again(seed, pattern):
+    w, hessian = correlated_layer(seed, 6, 12)
+    first = np.where(unstructured(np.abs(w), 0.5), w, 0)
+    again = exact_obs(first, hessian, damping=0, **pattern)
+    assert not again[first == 0].any()
+    best = [refit(row, hessian, new != 0) for row, new in zip(first, again, strict=True)]
+    np.testing.assert_allclose(again, best, atol=1e-9)
+
+
 # -- what goes in and out
 
 

@@ -75,6 +75,14 @@ def test_blocks_of_dead_inputs_go_first():
     np.testing.assert_array_equal(kept, [[True, True, False, False, True, True]] * 2)
 
 
+def test_zeros_inside_a_block_that_is_kept_stay():
+    w, hessian = correlated_layer(0, 4, 12)
+    first = np.where(np.abs(w) > 0.3, w, 0)
+    again = exact_obs_blocks(first, hessian, sparsity=0.5, block_size=3)
+    assert not again[first == 0].any()
+    assert again.any()
+
+
 W, H = np.ones((2, 4)), np.eye(4)
 
 

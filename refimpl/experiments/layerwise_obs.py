@@ -28,6 +28,7 @@ from refimpl.prune import (
     least_squares_refit,
     prune_layers,
 )
+from refimpl.prune.exact_obs import without_dead_inputs
 
 SPARSITIES = (0.7, 0.85, 0.92)
 OUTPUT_SPARSITY = 0.74  # of the last layer, at most
@@ -115,9 +116,10 @@ def magnitude_mask(w: np.ndarray, _hessian: np.ndarray, *, sparsity: float) -> n
 
 
 def one_ranking(w: np.ndarray, hessian: np.ndarray, *, sparsity: float) -> np.ndarray:
-    """Prune by `layerwise_obs`."""
+    """Prune by `layerwise_obs`, the weights of dead inputs first."""
+    w, damped = without_dead_inputs("one_ranking", w, hessian, damping=0.01)
     n_remove = w.size - count_kept(w.size, sparsity)
-    return layerwise_obs(w, inverse_hessian(damp(hessian)), n_remove)
+    return layerwise_obs(w, inverse_hessian(damped), n_remove)
 
 
 def refitted(
@@ -170,7 +172,8 @@ def with_biases(network: Network, batches: list[np.ndarray], sparsity: float) ->
         hessian = input_hessian(np.column_stack([x, np.ones_like(x[:, :1])]) for x in rows)
         at_most = min(sparsity, OUTPUT_SPARSITY) if name == output else sparsity
         n_remove = weight.size - count_kept(weight.size, at_most)
-        new_wb = layerwise_obs(wb, inverse_hessian(damp(hessian)), n_remove)
+        wb, damped = without_dead_inputs("with_biases", wb, hessian, damping=0.01)
+        new_wb = layerwise_obs(wb, inverse_hessian(damped), n_remove)
         for parameter, value in ((weight, new_wb[:, :-1]), (bias, new_wb[:, -1])):
             parameter.value, parameter.mask = value, value != 0
 

@@ -26,6 +26,7 @@ from refimpl.prune import (
     reconstruction_error,
     sparsegpt,
 )
+from refimpl.prune.exact_obs import without_dead_inputs
 from refimpl.saliency import magnitude, obd, obs, random, taylor, wanda
 
 BLOCK_SIZES = (8, 16, 32, 64)  # 64 is the whole layer
@@ -220,6 +221,9 @@ def by_score(layer: Layer, pattern: dict[str, Any], rng: np.random.Generator) ->
 def by_obs(layer: Layer, pattern: dict[str, Any]) -> Candidate:
     """Rank once by the saliency of OBS; for a fraction of the layer, with the repair of L-OBS.
 
+    Weights of dead inputs go first, as they do in the methods that come with the package: what
+    damping gives such an input says nothing of it.
+
     Parameters
     ----------
     layer, pattern
@@ -230,11 +234,12 @@ def by_obs(layer: Layer, pattern: dict[str, Any]) -> Candidate:
     Candidate
         ``L-OBS``.
     """
-    h_inv = inverse_hessian(damp(layer.hessian))
-    mask = rules(pattern)[0](obs(layer.w, h_inv))
+    w, damped = without_dead_inputs("by_obs", layer.w, layer.hessian, damping=0.01)
+    h_inv = inverse_hessian(damped)
+    mask = rules(pattern)[0](obs(w, h_inv))
     if "sparsity" not in pattern:
         return Candidate("L-OBS", mask)
-    return Candidate("L-OBS", mask, layerwise_obs(layer.w, h_inv, int((~mask).sum())))
+    return Candidate("L-OBS", mask, layerwise_obs(w, h_inv, int((~mask).sum())))
 
 
 def rules(pattern: dict[str, Any]) -> tuple[Rule, Rule]:

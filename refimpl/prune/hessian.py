@@ -39,8 +39,12 @@ def damp(hessian: np.ndarray, damping: float = 0.01) -> np.ndarray:
     Notes
     -----
     :math:`H + \lambda \bar h I` with the mean :math:`\bar h` over the inputs that are alive.
-    Dead ones get :math:`\bar h` on their diagonal; nothing depends on the number, since their
-    row is 0 beside it. It is the Hessian of the layer with a penalty
+    Dead ones get :math:`\bar h` on their diagonal, so that there is an inverse. No other input
+    depends on the number, since their row is 0 beside it; but a ranking of weights would, as if
+    such an input were an average one. So `sparsegpt` and `exact_obs` set the weights of dead
+    inputs to 0 first, and so must who ranks by the inverse alone.
+
+    The result is the Hessian of the layer with a penalty
     :math:`\tfrac12 \lambda \bar h \lVert W' - W \rVert^2`: more damping trusts the data less,
     and in the limit all that counts is the size of the change, which is magnitude pruning.
 

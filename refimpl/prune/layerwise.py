@@ -15,8 +15,9 @@ def layerwise_obs(w: np.ndarray, h_inv: np.ndarray, n_remove: int) -> np.ndarray
     Parameters
     ----------
     w : ndarray of float32 or float64, shape (n_out, n_in)
-        The weight of a layer; 0 where its input is dead. To prune biases along with it, append
-        them as a last column, and a column of ones to the inputs that `input_hessian` sees.
+        The weight of a layer; 0 where its input is dead, since `damp` gives such an input the
+        diagonal entry of an average one. To prune biases along with it, append them as a last
+        column, and a column of ones to the inputs that `input_hessian` sees.
     h_inv : ndarray of float32 or float64, shape (n_in, n_in)
         As `inverse_hessian` returns; all rows share it.
     n_remove : int

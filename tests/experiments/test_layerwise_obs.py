@@ -63,6 +63,15 @@ def test_the_last_layer_loses_no_more_than_the_others():
     assert counts(network) == [48, 24, 12]
 
 
+@pytest.mark.parametrize("way", ["layerwise_obs", "layerwise_obs_biases", "layerwise_obs_refit"])
+def test_weights_of_dead_inputs_go_first(way):
+    network, images = small_network(), IMAGES[0].copy()
+    images[:, :6] = 0
+    network.layers["fc1"].weight.value[:, :6] = 1000
+    WAYS[way](network, [images], 0.5)
+    assert not network.layers["fc1"].weight.mask[:, :6].any()
+
+
 def test_biases_are_moved_when_they_are_ranked_with_the_weights():
     network, before = small_network(), small_network()
     with_biases(network, IMAGES, 0.5)

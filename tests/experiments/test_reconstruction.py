@@ -14,6 +14,7 @@ from refimpl.experiments.reconstruction import (
     LOUD,
     SEEDS,
     SETTINGS,
+    by_obs,
     candidates,
     relative_error,
     rules,
@@ -55,6 +56,16 @@ def test_every_candidate_keeps_the_same_number_of_weights(pattern):
 def test_every_candidate_of_two_four_keeps_two_of_every_four():
     _, found = small_candidates(**TWO_FOUR)
     assert all((c.mask.reshape(-1, 4).sum(axis=1) == 2).all() for c in found)
+
+
+def test_l_obs_removes_weights_of_dead_inputs_first():
+    """They do nothing, whatever damping puts on their diagonal."""
+    layer, _ = synthetic_layer(np.random.default_rng(0), n_out=8, n_in=16, n_examples=100)
+    layer.hessian[:8] = layer.hessian[:, :8] = 0
+    layer.w[:, :8] *= 1000
+    found = by_obs(layer, HALF)
+    assert not found.mask[:, :8].any()
+    assert found.mask[:, 8:].all()
 
 
 @pytest.mark.parametrize("pattern", [HALF, TWO_FOUR])

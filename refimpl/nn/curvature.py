@@ -18,6 +18,7 @@ from refimpl.nn.gradcheck import Loss
 from refimpl.nn.layer import TRAINING_DTYPES
 from refimpl.nn.losses import mean_squared_error, softmax_cross_entropy
 from refimpl.nn.network import Network, check_network
+from refimpl.nn.parameter import Parameter
 
 
 def hessian_vector_product(
@@ -115,7 +116,8 @@ def hessian(
     Returns
     -------
     ndarray, shape (n, n)
-        Exactly symmetric: the mean of what the differences give and its transpose.
+        Exactly symmetric: the mean of what the differences give and its transpose. Rows and
+        columns of pruned weights are zero, since these cannot move.
 
     Raises
     ------
@@ -125,8 +127,7 @@ def hessian(
     Notes
     -----
     Cost: 2 n gradients and ``8 n**2`` bytes; 2410 parameters make 46 MB, 266,610 would make
-    569 GB. The rows of pruned weights are their mixed derivatives; their columns are zero before
-    the mean is taken, since they cannot move. Lift masks first.
+    569 GB. To see what pruned weights would do, lift the masks first.
 
     Examples
     --------
@@ -144,7 +145,7 @@ def hessian(
         as_vector(hessian_vector_product(network, x, y, as_arrays(unit, parameters), loss))
         for unit in xp_of(values).eye(values.size, dtype=values.dtype)
     ]
-    differences = xp_of(values).stack(columns)
+    differences = xp_of(values).stack(columns) * _moving(parameters)
     return (differences + differences.T) / 2
 
 
@@ -211,7 +212,7 @@ def gauss_newton(network: Network, x: np.ndarray, loss: Loss = softmax_cross_ent
     Returns
     -------
     ndarray, shape (n, n)
-        Positive semi-definite, symmetric up to rounding.
+        Positive semi-definite, symmetric up to rounding; dense, whatever is masked.
 
     Raises
     ------
@@ -248,6 +249,13 @@ def gauss_newton(network: Network, x: np.ndarray, loss: Loss = softmax_cross_ent
     bent = output_hessian(network.forward(x), loss) @ jacobian
     flat = (-1, jacobian.shape[2])
     return jacobian.reshape(flat).T @ bent.reshape(flat) / len(x)
+
+
+def _moving(parameters: Mapping[str, Parameter]) -> np.ndarray:
+    """1 where a parameter is kept and 0 where it is pruned, as one vector."""
+    ones = {name: xp_of(p.value).ones_like(p.value) for name, p in parameters.items()}
+    masks = {name: p.mask for name, p in parameters.items() if p.mask is not None}
+    return as_vector(ones | {name: mask * ones[name] for name, mask in masks.items()})
 
 
 def _squared_length(direction: np.ndarray) -> float:

@@ -45,7 +45,7 @@ def obd_diagonal(
     -------
     dict of str to ndarray
         :math:`h_{kk} = \partial^2 L / \partial w_k^2` of the mean loss, of each parameter's shape,
-        by name. Entries may be negative.
+        by name; dense, whatever is masked. Entries may be negative.
 
     Raises
     ------

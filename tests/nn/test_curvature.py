@@ -69,6 +69,18 @@ def test_hessian_is_symmetric(loss, y):
     np.testing.assert_array_equal(hessian, hessian.T)
 
 
+def test_hessian_under_a_mask_is_that_of_the_parameters_that_can_move():
+    network, mask = smooth_net(), np.random.default_rng(0).random((4, 2)) < 0.5
+    network.layers["fc1"].weight.mask = mask
+    found = nn.hessian(network, X, LABELS)
+    network.layers["fc1"].weight.mask = None  # the values stay 0
+    whole = differences(network, X, LABELS, nn.softmax_cross_entropy)
+    kept = np.append(mask.ravel(), np.ones(19, bool))
+    assert_hessian_close(found[np.ix_(kept, kept)], whole[np.ix_(kept, kept)])
+    assert not found[~kept].any()
+    assert not found[:, ~kept].any()
+
+
 def test_hessian_of_a_linear_layer_is_the_mean_product_of_inputs():
     network = nn.Network(
         {"fc": nn.Linear(2, 3, rng=np.random.default_rng(0), dtype=np.float64, bias=False)}

@@ -84,8 +84,7 @@ def surgeon(
 
     References
     ----------
-    Hassibi and Stork (1992), the procedure in section 2; the networks of their section 4 were
-    pruned for as long as they classified the training set as well as before.
+    Hassibi and Stork (1992), the procedure in section 2.
 
     Examples
     --------

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.linalg import solve_triangular
 
 from refimpl.masks import keep_top_k, unstructured
-from refimpl.prune import layerwise_obs
+from refimpl.prune import damp, inverse_hessian, layerwise_obs
 from support.corruption import ONE_SENTENCE
 from support.removals import correlated_layer, error_of, refit
 
@@ -91,6 +91,15 @@ def test_layerwise_obs_with_the_identity_is_magnitude(seed, sparsity):
     mask = unstructured(np.abs(w), sparsity)
     new = layerwise_obs(w, np.eye(5), int((~mask).sum()))
     np.testing.assert_array_equal(new, np.where(mask, w, 0))
+
+
+def test_layerwise_obs_takes_a_damped_dead_input_for_an_average_one():
+    """Its weight does nothing, and stays for its size; cleared before, it is the first to go."""
+    hessian, w = np.diag([1.0, 1, 0]), np.array([[1.0, 2, 3]])
+    h_inv = inverse_hessian(damp(hessian, 0))
+    assert layerwise_obs(w, h_inv, 1).tolist() == [[0, 2, 3]]
+    cleared = np.where(hessian.diagonal() > 0, w, 0)
+    assert layerwise_obs(cleared, h_inv, 1).tolist() == [[1, 2, 0]]
 
 
 def test_a_bias_is_a_column_of_ones():

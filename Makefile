@@ -97,6 +97,10 @@ resume-bench: $(READY_BENCH) ## go on with a bench that was stopped
 	  --folder _build/bench --summary book/results/kernels.json
 	$(POOLS) $(BIN)/python -m refimpl run dense_step \
 	  --folder _build/bench --summary book/results/dense_step.json
+	$(POOLS) $(BIN)/python -m refimpl run sparsegpt_speed \
+	  --folder _build/bench --summary book/results/sparsegpt_speed.json
+	$(POOLS) $(BIN)/python -m refimpl run exact_obs_speed \
+	  --folder _build/bench --summary book/results/exact_obs_speed.json
 
 clean: ## remove what was built; .venv stays
 	rm -rf _build build *.egg-info .numba_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .coverage htmlcov

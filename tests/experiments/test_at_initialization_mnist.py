@@ -77,4 +77,4 @@ def test_recorded_errors_have_every_setting_and_seed(recorded):
 
 
 def test_recorded_errors_come_from_committed_code(recorded):
-    assert [machine["dirty"] for machine in recorded["machines"]] == [False]
+    assert {machine["dirty"] for machine in recorded["machines"]} == {False}

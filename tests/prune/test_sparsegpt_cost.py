@@ -56,6 +56,13 @@ def test_layout_of_the_weight_does_not_matter(order):
 
 
 @pytest.mark.parametrize("pattern", [{"sparsity": 0.5}, {"n": 2, "m": 4}])
+def test_byte_order_of_the_weight_does_not_matter(pattern):
+    w, hessian = layer()
+    swapped = sparsegpt(w.astype(w.dtype.newbyteorder()), hessian, **pattern)
+    np.testing.assert_array_equal(swapped, sparsegpt(w, hessian, **pattern))
+
+
+@pytest.mark.parametrize("pattern", [{"sparsity": 0.5}, {"n": 2, "m": 4}])
 def test_layer_without_outputs_stays_one(pattern):
     w, hessian = layer(n_out=0)
     assert sparsegpt(w, hessian, **pattern).shape == (0, 16)

@@ -66,8 +66,6 @@ def test_run_once_rejects_another_method():
 @pytest.fixture
 def recorded():
     """What the chapter reads."""
-    if not RECORD.exists():
-        pytest.skip("not recorded yet: python -m refimpl run at_initialization_mnist")
     return json.loads(RECORD.read_text("utf8"))
 
 

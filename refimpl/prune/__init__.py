@@ -11,8 +11,28 @@ from refimpl.prune.channels import (
     prune_channels_iteratively,
     prune_channels_to_cost,
 )
+from refimpl.prune.drop_and_grow import (
+    drop_smallest,
+    drop_smallest_of_each_sign,
+    grow_at_random,
+    grow_by_gradient,
+)
+from refimpl.prune.dynamic import (
+    cosine_drop_fraction,
+    rigl_flops,
+    rigl_update,
+    set_update,
+    set_update_by_magnitude,
+)
+from refimpl.prune.dynamic_training import SET, DynamicTraining, RigL, random_masks
 from refimpl.prune.exact_obs import exact_obs, exact_obs_trace
 from refimpl.prune.exact_obs_blocks import exact_obs_block_trace, exact_obs_blocks
+from refimpl.prune.gradual import (
+    GradualPruning,
+    constant_sparsity,
+    cubic_sparsity,
+    linear_sparsity,
+)
 from refimpl.prune.granularity import as_matrix, shaped_masks
 from refimpl.prune.hessian import damp, inverse_cholesky, inverse_hessian
 from refimpl.prune.layerwise import layerwise_obs
@@ -42,11 +62,15 @@ from refimpl.prune.surgeon import (
 from refimpl.prune.wanda import wanda, wanda_masks
 
 __all__ = [
+    "SET",
     "ChannelGroup",
     "ChannelSlice",
+    "DynamicTraining",
+    "GradualPruning",
     "ObsTrace",
     "Removal",
     "RemovalTrace",
+    "RigL",
     "SensitivityScan",
     "StraightThrough",
     "apply_masks",
@@ -55,8 +79,13 @@ __all__ = [
     "channel_groups",
     "channel_scores",
     "compound_sparsities",
+    "constant_sparsity",
+    "cosine_drop_fraction",
+    "cubic_sparsity",
     "damp",
     "downdate_inverse",
+    "drop_smallest",
+    "drop_smallest_of_each_sign",
     "exact_obs",
     "exact_obs_block_trace",
     "exact_obs_blocks",
@@ -64,6 +93,8 @@ __all__ = [
     "global_channels",
     "global_masks",
     "grasp_masks",
+    "grow_at_random",
+    "grow_by_gradient",
     "input_hessian",
     "inverse_cholesky",
     "inverse_hessian",
@@ -73,6 +104,7 @@ __all__ = [
     "layerwise_masks",
     "layerwise_obs",
     "least_squares_refit",
+    "linear_sparsity",
     "mask_channels",
     "mask_flips",
     "network_sparsity",
@@ -88,9 +120,14 @@ __all__ = [
     "prune_iteratively",
     "prune_layers",
     "prune_one_shot",
+    "random_masks",
     "reconstruction_error",
     "remove_channels",
+    "rigl_flops",
+    "rigl_update",
     "sensitivity_scan",
+    "set_update",
+    "set_update_by_magnitude",
     "shaped_masks",
     "snip_masks",
     "sparsegpt",

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from refimpl.arrays import bad_argument, check_positive, xp_of
-from refimpl.nn.optim import distinct_parameters
-from refimpl.nn.parameter import Parameter
+from refimpl.nn.parameter import Parameter, distinct_parameters
 
 
 @np.errstate(over="ignore", invalid="ignore")  # at pruned places, where nothing moves

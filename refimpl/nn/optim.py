@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from refimpl.arrays import bad_argument, check_fraction, check_positive, xp_of
+from refimpl.arrays import bad_argument, check_array, check_fraction, check_positive, xp_of
 from refimpl.kernels import numba_update
 from refimpl.kernels.layer_kernels import compiled_for
-from refimpl.nn.parameter import Parameter
+from refimpl.nn.parameter import Parameter, distinct_parameters
 
 
 def sgd_update(
@@ -145,6 +145,32 @@ class Optimizer(ABC):
     def buffers(self) -> tuple[tuple[np.ndarray, ...], ...]:
         """What is remembered of each parameter, in their order; the arrays themselves."""
         return tuple(self._buffers)
+
+    def forget(self, parameter: Parameter, where: np.ndarray) -> None:
+        """Set what is remembered of some entries of a parameter to +0.0, as it was at first.
+
+        For weights that are taken out and put back between two steps: no step sees them pruned.
+
+        Parameters
+        ----------
+        parameter : Parameter
+            One of `parameters`; neither its value nor its mask changes.
+        where : ndarray of bool, shape of the parameter
+            True where to forget.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `where` is no such array, or `parameter` is none of `parameters`.
+        """
+        name = f"{type(self).__name__}.forget"
+        check_array(name, "where", where, shape=parameter.shape, dtypes=(np.bool_,))
+        if not any(parameter is own for own in self.parameters):
+            actual, advice = repr(parameter), "pass the object itself"
+            raise bad_argument(name, "parameter", "be one that it moves", actual, advice)
+        for own, buffers in zip(self.parameters, self._buffers, strict=True):
+            for buffer in buffers if own is parameter else ():
+                xp_of(buffer).copyto(buffer, 0, where=where)
 
     def step(self) -> None:
         """Move every parameter once, by the gradient of the last backward pass.
@@ -351,39 +377,3 @@ def _kept(array: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
 def _overwrite(arrays: Sequence[np.ndarray], new: Sequence[np.ndarray]) -> None:
     for array, values in zip(arrays, new, strict=True):
         array[...] = values
-
-
-def distinct_parameters(where: str, parameters: Any) -> list[Parameter]:
-    """List the parameters, or refuse what is no list of different parameters.
-
-    Parameters
-    ----------
-    where : str
-        Named in the error.
-    parameters : sequence of Parameter
-        At least one, each once.
-
-    Returns
-    -------
-    list of Parameter
-        A new list of the same parameters.
-
-    Raises
-    ------
-    TypeError, ValueError
-        In one sentence.
-    """
-    advice = "pass network.parameters()"
-    listed = isinstance(parameters, list | tuple)
-    items = parameters if listed else [parameters]
-    strangers = [item for item in items if not (listed and isinstance(item, Parameter))]
-    if strangers:
-        actual = type(strangers[0]).__name__
-        raise bad_argument(
-            where, "parameters", "be a list of Parameter", actual, advice, kind=TypeError
-        )
-    n_distinct = len({id(parameter) for parameter in parameters})
-    if not parameters or n_distinct < len(parameters):
-        actual = f"{len(parameters)} with {n_distinct} distinct"
-        raise bad_argument(where, "parameters", "be at least one, each once", actual, advice)
-    return list(parameters)

@@ -192,3 +192,39 @@ def _read_only(array: np.ndarray) -> np.ndarray:
     if isinstance(view, np.ndarray):  # CuPy has no such flag
         view.flags.writeable = False
     return view
+
+
+def distinct_parameters(where: str, parameters: Any) -> list[Parameter]:
+    """List the parameters, or refuse what is no list of different parameters.
+
+    Parameters
+    ----------
+    where : str
+        Named in the error.
+    parameters : sequence of Parameter
+        At least one, each once.
+
+    Returns
+    -------
+    list of Parameter
+        A new list of the same parameters.
+
+    Raises
+    ------
+    TypeError, ValueError
+        In one sentence.
+    """
+    advice = "pass network.parameters()"
+    listed = isinstance(parameters, list | tuple)
+    items = parameters if listed else [parameters]
+    strangers = [item for item in items if not (listed and isinstance(item, Parameter))]
+    if strangers:
+        actual = type(strangers[0]).__name__
+        raise bad_argument(
+            where, "parameters", "be a list of Parameter", actual, advice, kind=TypeError
+        )
+    n_distinct = len({id(parameter) for parameter in parameters})
+    if not parameters or n_distinct < len(parameters):
+        actual = f"{len(parameters)} with {n_distinct} distinct"
+        raise bad_argument(where, "parameters", "be at least one, each once", actual, advice)
+    return list(parameters)

@@ -81,7 +81,7 @@ def fit(
     evaluate_every: int | None = None,
     schedule: Callable[[int], float] | None = None,
     max_gradient_norm: float | None = None,
-    after_backward: Callable[[int], None] | None = None,
+    after_backward: Callable[[int], bool | None] | None = None,
     after_step: Callable[[int], None] | None = None,
     progress: bool = False,
 ) -> History:
@@ -118,7 +118,8 @@ def fit(
         that `optimizer` moves.
     after_backward : callable, optional
         Called as ``after_backward(step)`` when the gradients are there, before they are clipped
-        and `optimizer` takes the step. It may change them, and the weights that are to move.
+        and `optimizer` takes the step. It may change them, and the weights that are to move. If
+        it returns True, it has taken the step itself: `optimizer` takes none.
     after_step : callable, optional
         Called as ``after_step(step)`` when the step is done, before any evaluation. It may
         set masks, change the learning rate or keep a copy of the state.
@@ -302,7 +303,7 @@ def _train_step(
     batch: tuple[np.ndarray, np.ndarray],
     loss: Loss,
     step: int,
-    after_backward: Callable[[int], None] | None,
+    after_backward: Callable[[int], bool | None] | None,
     max_norm: float | None,
 ) -> float:
     """Forward, loss, backward, update; return the loss before the update."""
@@ -313,8 +314,8 @@ def _train_step(
         if not math.isfinite(batch_loss):
             raise _diverged("loss", f"{batch_loss} at step {step}", optimizer)
         network.backward_parameters(dy)
-        if after_backward is not None:
-            after_backward(step)
+        if after_backward is not None and after_backward(step) is True:
+            return batch_loss
         if max_norm is not None:
             _clip(optimizer, max_norm, step)
         optimizer.step()

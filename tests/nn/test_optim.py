@@ -357,3 +357,39 @@ def test_a_parameter_twice_is_refused():
     parameter = Parameter(np.ones(2))
     with pytest.raises(ValueError, match="each once, got 2 with 1 distinct; pass"):
         SGD([parameter, parameter], lr=0.1)
+
+
+@every_optimizer
+def test_optimizers_forget_what_they_are_told_and_nothing_else(make):
+    parameters = [Parameter(np.ones((2, 3))), Parameter(np.ones((2, 3)))]
+    optimizer = make(parameters)
+    for parameter in parameters:
+        parameter.grad = np.full((2, 3), 2.0)
+    optimizer.step()
+    before = [[buffer.copy() for buffer in buffers] for buffers in optimizer.buffers]
+    values = parameters[1].value.copy()
+    optimizer.forget(parameters[1], MASK)
+    np.testing.assert_equal(list(optimizer.buffers[0]), before[0])
+    expected = [np.where(MASK, 0.0, buffer) for buffer in before[1]]
+    np.testing.assert_equal(list(optimizer.buffers[1]), expected)
+    np.testing.assert_equal(parameters[1].value, values)
+
+
+def test_forgotten_weight_moves_as_a_new_one():
+    old, new = Parameter(np.array([1.0])), Parameter(np.array([1.0]))
+    moved, fresh = SGD([old], lr=0.1, momentum=0.9), SGD([new], lr=0.1, momentum=0.9)
+    take_steps(old, moved, np.ones((3, 1)))
+    old.value = np.array([1.0])
+    moved.forget(old, np.array([True]))
+    take_steps(old, moved, np.ones((2, 1)))
+    take_steps(new, fresh, np.ones((2, 1)))
+    assert old.value == new.value
+
+
+def test_forget_refuses_with_a_sentence():
+    parameter, stranger = Parameter(np.ones(2)), Parameter(np.ones(2))
+    adam = Adam([parameter], lr=0.1)
+    with pytest.raises(ValueError, match=r"Adam.forget: parameter must be one that it moves, got"):
+        adam.forget(stranger, np.ones(2, bool))
+    with pytest.raises(TypeError, match=r"Adam.forget: where must be bool, got float64;"):
+        adam.forget(parameter, np.ones(2))

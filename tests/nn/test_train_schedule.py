@@ -252,6 +252,23 @@ def test_after_backward_may_change_the_gradient_that_is_clipped_and_followed():
     assert trained(prepare=lengthen, **settings) == trained(**settings)
 
 
+@pytest.mark.parametrize(
+    ("taken", "moves"), [(True, False), (None, True), (False, True), (1, True)]
+)
+def test_after_backward_that_returns_true_takes_the_place_of_the_step(taken, moves):
+    def watch(network, optimizer):
+        start = network.state()
+
+        def look(step):  # noqa: ARG001 - the hook's signature
+            same = all(np.array_equal(start[n], v) for n, v in network.state().items())
+            assert same != moves
+            assert optimizer.n_steps == moves
+
+        return {"after_backward": lambda step: taken, "after_step": look}  # noqa: ARG005 - same
+
+    trained(prepare=watch, epochs=1, batch_size=9)
+
+
 # --- a loss with an option -------------------------------------------------------------------
 
 

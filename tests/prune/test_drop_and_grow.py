@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from refimpl.prune import (
     drop_smallest,
@@ -24,10 +25,7 @@ YES = np.ones(4, dtype=bool)
 def layers(draw):
     """Weights, gradients and a mask of one shape, with ties, every dtype and layout."""
     shape = draw(st.sampled_from([(0,), (1,), (5,), (3, 4), (2, 3, 2)]))
-    flags = draw(
-        st.lists(st.booleans(), min_size=int(np.prod(shape)), max_size=int(np.prod(shape)))
-    )
-    mask = np.array(flags, dtype=bool).reshape(shape)
+    mask = draw(hnp.arrays(bool, shape))
     return draw(saliencies(shape)), mask, draw(saliencies(shape))
 
 
@@ -137,7 +135,7 @@ def test_halves_write_to_none_of_their_arguments():
             YES,
             0.3,
             ValueError,
-            "active w must hold no NaN, got 1 of 4",
+            "active w must hold no NaN, got 1",
         ),
     ],
 )
@@ -163,5 +161,5 @@ def test_grow_by_gradient_refuses_with_a_sentence(kept, gradient, n_grow, kind, 
 
 
 def test_grow_at_random_refuses_a_bare_seed():
-    with pytest.raises(TypeError, match="grow_at_random: rng must be a numpy.random.Generator"):
+    with pytest.raises(TypeError, match=r"grow_at_random: rng must be a numpy\.random\.Generator"):
         grow_at_random(~YES, 1, 0)

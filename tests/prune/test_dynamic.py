@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from refimpl import nn, prune
 from refimpl.masks import erdos_renyi_counts, erdos_renyi_kernel_counts, uniform_counts
@@ -22,8 +23,7 @@ Y = np.random.default_rng(1).integers(0, 4, 40)
 def updates(draw):
     """Weights, mask, gradient and fraction of one update."""
     shape = draw(st.sampled_from([(1,), (6,), (3, 5), (2, 2, 3)]))
-    size = int(np.prod(shape))
-    mask = np.array(draw(st.lists(st.booleans(), min_size=size, max_size=size))).reshape(shape)
+    mask = draw(hnp.arrays(bool, shape))
     fraction = draw(st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.9]))
     return draw(saliencies(shape)), mask, draw(saliencies(shape)), fraction
 
@@ -171,16 +171,15 @@ def trained_by(method, *, delta_t=5, t_end=18, look=None):
     network = sparse_network()
     optimizer = nn.SGD(network.parameters(), lr=0.2, momentum=0.9)
     dynamic = method(network, optimizer, delta_t=delta_t, t_end=t_end)
-    hooks = {
-        n: getattr(dynamic, n) for n in ("after_backward", "after_step") if hasattr(dynamic, n)
-    }
+    before, after = getattr(dynamic, "after_backward", None), getattr(dynamic, "after_step", None)
 
     def after_step(step):
-        hooks.get("after_step", lambda step: None)(step)
+        if after is not None:
+            after(step)
         if look is not None:
             look(network, step)
 
-    train(network, optimizer, **(hooks | {"after_step": after_step}))
+    train(network, optimizer, after_backward=before, after_step=after_step)
     return dynamic
 
 

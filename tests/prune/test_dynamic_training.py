@@ -228,9 +228,9 @@ def test_set_refuses_with_a_sentence(changed, message):
 def test_set_and_random_masks_refuse_a_bare_seed():
     network = sparse_network(0)
     sgd = nn.SGD(network.parameters(), lr=0.1)
-    with pytest.raises(TypeError, match="SET: rng must be a numpy.random.Generator, got int;"):
+    with pytest.raises(TypeError, match=r"SET: rng must be a numpy\.random\.Generator, got int;"):
         prune.SET(network, sgd, delta_t=1, t_end=9, rng=0)
-    with pytest.raises(TypeError, match="random_masks: rng must be a numpy.random.Generator"):
+    with pytest.raises(TypeError, match=r"random_masks: rng must be a numpy\.random\.Generator"):
         prune.random_masks(network, 0.5, rng=0)
 
 

@@ -258,8 +258,9 @@ def _polynomial(
         check_count(where, argument, count, low)
     if step < t0:
         return 0.0
-    done = min((int(step) - int(t0)) // int(dt), int(n))  # NumPy's integers may overflow
-    left = (1 - Fraction(done, int(n))) ** power
+    step, t0, n, dt = int(step), int(t0), int(n), int(dt)  # NumPy's may overflow
+    done = min((step - t0) // dt, n)
+    left = (1 - Fraction(done, n)) ** power
     s_i, s_f = Fraction(str(initial)), Fraction(str(final))
     return float(s_f + (s_i - s_f) * left)
 

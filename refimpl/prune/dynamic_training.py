@@ -142,7 +142,7 @@ class DynamicTraining(ABC):
             n_grow = int(weight.mask.sum()) - int(kept.sum())
             chosen.append((weight, kept, self._grow(weight, kept, n_grow)))
         for weight, kept, mask in chosen:
-            weight.mask = kept  # zeroes the dropped weights, those that return included
+            weight.mask = kept  # makes what is dropped 0, though it may return
             weight.mask = mask
             self._optimizer.forget(weight, ~kept)
         self.updates.append(step)

@@ -64,7 +64,7 @@ def taylor_squared(w: np.ndarray, dws: np.ndarray) -> np.ndarray:
     ----------
     w : ndarray of float16, float32 or float64, any shape
         Weights. NumPy or CuPy.
-    dws : ndarray of float, shape (n_batches, *w.shape)
+    dws : ndarray of float, shape (n_batches, ...)
         A gradient for each batch, or for each example; at least one.
 
     Returns

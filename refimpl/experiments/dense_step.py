@@ -17,8 +17,7 @@ import numpy as np
 from refimpl import nn
 from refimpl.arrays import bad_argument
 from refimpl.experiments import peers
-from refimpl.experiments.kernel_grid import all_times, clock_for, times_of
-from refimpl.experiments.summary import summarize
+from refimpl.experiments.kernel_grid import clock_for, timed_record, times_of
 from refimpl.experiments.targets import STEP_TARGETS, judge, table
 from refimpl.nn.models import lenet5, lenet_300_100
 
@@ -301,22 +300,16 @@ def condense(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         ``experiment``, ``seconds``, ``machines``, ``peers``, and ``runs``: each setting with
         ``kind``, which is ``"training"``, ``times`` and ``layers``, in microseconds.
     """
-    whole = summarize(records)
-    record: dict[str, Any] = {key: whole[key] for key in ("experiment", "seconds", "machines")}
-    record["peers"] = records[0]["result"]["peers"]
-    record["runs"] = [
-        {
+    return timed_record(
+        records,
+        lambda result: {
             "kind": "training",
-            **one["setting"],
-            "times": all_times(one["result"]),
             "layers": {
                 name: [round(1e6 * seconds, 1) for seconds in passes]
-                for name, passes in one["result"]["layers"].items()
+                for name, passes in result["layers"].items()
             },
-        }
-        for one in records
-    ]
-    return record
+        },
+    )
 
 
 def report(record: dict[str, Any]) -> str:

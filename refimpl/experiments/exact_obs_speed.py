@@ -15,8 +15,7 @@ import numpy as np
 
 from refimpl.arrays import bad_argument
 from refimpl.experiments import peers
-from refimpl.experiments.kernel_grid import all_times, times_of
-from refimpl.experiments.summary import summarize
+from refimpl.experiments.kernel_grid import timed_record, times_of
 from refimpl.experiments.targets import OBS_TARGETS, judge, table
 from refimpl.prune import RemovalTrace, damp, exact_obs_trace, input_hessian, inverse_hessian
 from refimpl.prune.exact_obs import remove_greedily
@@ -189,14 +188,7 @@ def condense(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         ``experiment``, ``seconds``, ``machines``, ``peers``, and ``runs``: each setting with
         ``kind``, which is ``"exact_obs"``, ``batch``, which is 1, and ``times``, in microseconds.
     """
-    whole = summarize(records)
-    record: dict[str, Any] = {key: whole[key] for key in ("experiment", "seconds", "machines")}
-    record["peers"] = records[0]["result"]["peers"]
-    record["runs"] = [
-        {"kind": "exact_obs", "batch": 1, **one["setting"], "times": all_times(one["result"])}
-        for one in records
-    ]
-    return record
+    return timed_record(records, lambda _: {"kind": "exact_obs", "batch": 1})
 
 
 def report(record: dict[str, Any]) -> str:

@@ -226,6 +226,35 @@ def all_times(result: dict[str, Any]) -> dict[str, list[float]]:
     }
 
 
+def timed_record(
+    records: Sequence[dict[str, Any]], describe: Callable[[dict[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
+    """Gather the runs of one experiment in a record that is small enough to keep.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        As `refimpl.experiments.runner.run` returned them, at least one, with what `times_of`
+        says and ``peers`` in their results.
+    describe : callable
+        ``describe(result)`` is what a run records beside its setting and its times.
+
+    Returns
+    -------
+    dict
+        ``experiment``, ``seconds`` and ``machines`` as `summarize` gives them; ``peers``; and
+        ``runs``, each with its setting, what `describe` returned, and `all_times`.
+    """
+    whole = summarize(records)
+    record: dict[str, Any] = {key: whole[key] for key in ("experiment", "seconds", "machines")}
+    record["peers"] = records[0]["result"]["peers"]
+    record["runs"] = [
+        one["setting"] | describe(one["result"]) | {"times": all_times(one["result"])}
+        for one in records
+    ]
+    return record
+
+
 def _named(result: dict[str, Any], ending: str) -> dict[str, float]:
     """Give the entries whose key is a contender's name and this ending."""
     keys = (key for key in result if key.endswith(ending))

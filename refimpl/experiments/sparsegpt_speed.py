@@ -17,8 +17,7 @@ import numpy as np
 
 from refimpl.arrays import bad_argument
 from refimpl.experiments import peers
-from refimpl.experiments.kernel_grid import all_times, times_of
-from refimpl.experiments.summary import summarize
+from refimpl.experiments.kernel_grid import timed_record, times_of
 from refimpl.experiments.targets import SPARSEGPT_TARGETS, judge, table
 from refimpl.prune import damp, inverse_cholesky, sparsegpt
 
@@ -260,20 +259,14 @@ def condense(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         ``kind``, which is ``"sparsegpt"``, ``batch``, which is 1, ``matrices``, and ``times``, in
         microseconds.
     """
-    whole = summarize(records)
-    record: dict[str, Any] = {key: whole[key] for key in ("experiment", "seconds", "machines")}
-    record["peers"] = records[0]["result"]["peers"]
-    record["runs"] = [
-        {
+    return timed_record(
+        records,
+        lambda result: {
             "kind": "sparsegpt",
             "batch": 1,
-            **one["setting"],
-            "matrices": round(one["result"]["matrices"], 3),
-            "times": all_times(one["result"]),
-        }
-        for one in records
-    ]
-    return record
+            "matrices": round(result["matrices"], 3),
+        },
+    )
 
 
 def report(record: dict[str, Any]) -> str:

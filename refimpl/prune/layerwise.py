@@ -26,7 +26,7 @@ def layerwise_obs(w: np.ndarray, h_inv: np.ndarray, n_remove: int) -> np.ndarray
     Returns
     -------
     ndarray of `w`'s dtype and shape
-        New; the removed weights are 0.
+        New; the removed weights are 0. The ranking is over all rows: one may end up empty.
 
     Raises
     ------
